@@ -14,8 +14,9 @@
 blip2_status b2_fail(blip2_error *e, blip2_status code, const char *fmt, ...) B2_PRINTF(3, 4);
 /* The same with ": <strerror(errno)>" appended. */
 blip2_status b2_fail_errno(blip2_error *e, blip2_status code, const char *fmt, ...) B2_PRINTF(3, 4);
-/* Prefixes an existing message ("while doing this: ...") and returns its code. */
-blip2_status b2_fail_context(blip2_error *e, const char *fmt, ...) B2_PRINTF(2, 3);
+/* Prefixes the message that a failed call left in e ("while doing this: ...") and returns code, the status of that
+ * call (e may be NULL, so the code cannot come from it). */
+blip2_status b2_fail_context(blip2_error *e, blip2_status code, const char *fmt, ...) B2_PRINTF(3, 4);
 
 #define B2_TRY(expr) \
     do { \
