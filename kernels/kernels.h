@@ -65,7 +65,7 @@ typedef struct b2_queue {
     blip2_error error;  /* the first failure; later ops do nothing */
     void (*trace)(void *user, const char *op, const char *shape, size_t bytes, double seconds);
     void *trace_user;
-    const char *where; /* what the model is doing ("encoder layer 3"), for messages */
+    char where[48];    /* what the model is doing ("encoder layer 3"), for messages */
     int check_finite;  /* 1: every op checks its outputs and records the first bad one (eager replay) */
     void *native;      /* CUDA stream and friends */
     _Atomic int *cancel;

@@ -25,4 +25,6 @@ void b2_queue_fail(b2_queue *q, blip2_status code, const char *fmt, ...) B2_PRIN
 static inline bool b2_queue_failed(const b2_queue *q) { return q->error.code != BLIP2_OK; }
 /* True (and the status recorded) when the queue has failed or was cancelled: asked between layers. */
 bool b2_queue_stop(b2_queue *q);
+/* Says where the model is ("encoder", 3 → "encoder layer 3"; layer < 0: the part alone); false: stop now. */
+bool b2_queue_at(b2_queue *q, const char *part, int layer);
 #endif

@@ -38,6 +38,13 @@ blip2_status b2_queue_finish(b2_queue *q, blip2_error *e)
 bool b2_queue_stop(b2_queue *q)
 {
     if (!b2_queue_failed(q) && q->cancel && *q->cancel)
-        b2_queue_fail(q, BLIP2_ERR_CANCELLED, "cancelled%s%s", q->where ? " in " : "", q->where ? q->where : "");
+        b2_queue_fail(q, BLIP2_ERR_CANCELLED, "cancelled%s%s", q->where[0] ? " in " : "", q->where);
     return b2_queue_failed(q);
+}
+
+bool b2_queue_at(b2_queue *q, const char *part, int layer)
+{
+    if (layer < 0) snprintf(q->where, sizeof q->where, "%s", part);
+    else snprintf(q->where, sizeof q->where, "%s layer %d", part, layer);
+    return !b2_queue_stop(q);
 }

@@ -41,6 +41,9 @@ typedef struct b2_pass {
     bool recompute;
 } b2_pass;
 
+/* From p->save when there is one, else from scratch. */
+b2_tensor b2_keep(const b2_pass *p, b2_dtype t, int rows, int cols);
+
 /* ---- linear ---- */
 typedef struct b2_linear_saved {
     b2_tensor x;                /* T [m, in], as given */
@@ -62,6 +65,9 @@ typedef struct b2_norm_saved {
 /* y: T or NULL, y32: f32 or NULL. */
 void b2_norm_fwd(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor *y, b2_tensor *y32, const b2_tensor *x);
 void b2_norm_bwd(const b2_pass *p, const b2_norm *n, const b2_norm_saved *s, b2_tensor *dx, const b2_tensor *dy, float beta);
+/* Keeps a copy of x for a norm's backward, where x is a residual stream that later layers add to. */
+void b2_norm_fwd_keep(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor *y, const b2_tensor *x);
+bool b2_norm_trains(const b2_norm *n);
 
 /* ---- attention around its projections ---- */
 typedef struct b2_mha {
@@ -87,8 +93,10 @@ typedef struct b2_mha_saved {
 } b2_mha_saved;
 /* y = beta*y + o(attention(...)).  x: T [batch*tq, in]; enc: T [batch*tk, in'] for cross attention, else NULL. */
 void b2_mha_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_mha_io *io, b2_tensor *y, const b2_tensor *x, const b2_tensor *enc, float beta);
-/* dx overwritten (or NULL), denc = beta_enc*denc + … (or NULL). */
-void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const b2_mha_io *io, b2_tensor *dx, b2_tensor *denc, float beta_enc, const b2_tensor *dy);
+/* dx = beta*dx + … (or NULL), denc = beta_enc*denc + … (or NULL). dx may be dy when beta is 1. */
+void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const b2_mha_io *io, b2_tensor *dx, float beta, b2_tensor *denc,
+                float beta_enc, const b2_tensor *dy);
+bool b2_mha_trains(const b2_mha *m);
 
 /* ---- feed forward ---- */
 typedef struct b2_mlp {
@@ -104,5 +112,7 @@ typedef struct b2_mlp_saved {
     b2_tensor gu; /* f32 [m, F or 2F] */
 } b2_mlp_saved;
 void b2_mlp_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, b2_tensor *y, const b2_tensor *x, int items, float beta);
-void b2_mlp_bwd(const b2_pass *p, const b2_mlp *m, const b2_mlp_saved *s, b2_tensor *dx, const b2_tensor *dy, int items);
+/* dx = beta*dx + … (or NULL); dx may be dy when beta is 1. */
+void b2_mlp_bwd(const b2_pass *p, const b2_mlp *m, const b2_mlp_saved *s, b2_tensor *dx, float beta, const b2_tensor *dy, int items);
+bool b2_mlp_trains(const b2_mlp *m);
 #endif

@@ -28,7 +28,7 @@ b2_tensor b2_new(b2_queue *q, b2_arena *a, b2_dtype t, int rows, int cols)
     b2_tensor x = b2_view(b2_arena_take(a, bytes), t, rows, cols);
     if (!x.p)
         b2_queue_fail(q, BLIP2_ERR_MEMORY, "%s: the planned memory of %zu bytes does not hold %d x %d more (a planning error)",
-                      q->where ? q->where : "arena", a->cap, rows, cols);
+                      q->where[0] ? q->where : "arena", a->cap, rows, cols);
     return x;
 }
 
@@ -51,8 +51,8 @@ bool b2_op_begin(b2_op *o, b2_queue *q, const char *name, bool ok, const char *f
         va_start(ap, fmt);
         vsnprintf(shape, sizeof shape, fmt, ap);
         va_end(ap);
-        b2_queue_fail(q, BLIP2_ERR_SHAPE, "%s%s%s: shapes or types do not fit: %s", q->where ? q->where : "",
-                      q->where ? ": " : "", name, shape);
+        b2_queue_fail(q, BLIP2_ERR_SHAPE, "%s%s%s: shapes or types do not fit: %s", q->where,
+                      q->where[0] ? ": " : "", name, shape);
         return false;
     }
     o->start = q->trace && !q->dry ? now() : 0;
@@ -101,6 +101,6 @@ void b2_op_end(b2_op *o, const b2_tensor *out)
     const int64_t bad = find_bad(out);
     if (bad >= 0)
         b2_queue_fail(q, BLIP2_ERR_NONFINITE, "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite",
-                      q->where ? q->where : "", q->where ? ", " : "", o->name, (long long)(bad / out->cols),
+                      q->where, q->where[0] ? ", " : "", o->name, (long long)(bad / out->cols),
                       (long long)(bad % out->cols), out->rows, out->cols);
 }
