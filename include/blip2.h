@@ -39,6 +39,7 @@ end:
 #include "blip2/status.h"
 #include "blip2/device.h"
 #include "blip2/image.h"
+#include "blip2/data.h"
 #include "blip2/tokenizer.h"
 #include "blip2/model.h"
 #include "blip2/adapter.h"
