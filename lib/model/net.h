@@ -74,7 +74,7 @@ typedef struct b2_net {
     int refs;
     b2_lora_slot *slots; /* owned by whoever attached adapters; see lora.h */
     int n_slots;
-    void *owned;
+    struct b2_tape *tape; /* saved activations of a training pass (tape.h) */
 } b2_net;
 
 /* Builds the tree with sizes, names and dropout sites; parameters point nowhere, all dropout is 0. */
