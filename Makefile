@@ -188,7 +188,7 @@ deps: ## install the Debian packages that build, tests and quickstart need (DEPS
 	    echo "deps: these packages are missing; as root, type:" >&2; echo "    $$line" >&2; exit 1; fi; \
 	echo "deps: $${sudo}$$line"; \
 	export DEBIAN_FRONTEND=noninteractive; \
-	$$sudo$$line >/dev/null 2>&1 || { $${sudo}apt-get update -q && $$sudo$$line; } || { \
+	$$sudo$$line >/dev/null 2>&1 || { $${sudo}apt-get update -q; $$sudo$$line; } || { \
 	    echo "deps: that failed; as root, type:" >&2; echo "    apt-get update && $$line" >&2; exit 1; }
 
 quickstart: ## photos in, attributes out: the whole tour on real photos
@@ -219,7 +219,8 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 	$(Q)mkdir -p $(@D) && cp -f $< $@
 
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
-HOUSE    := $(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh))
+# The shell checks look at sources and symbols, which a sanitizer does not change.
+HOUSE    := $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
 selected  = $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1)
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))

@@ -10,6 +10,10 @@ mkdir -p "$logs"
 passed=0 failed=0 skipped=0 bad='' skippers=''
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 
+# gcc's thread sanitizer wants its addresses where they are without randomisation.
+wrap=
+case ${SAN:-} in *thread*) if setarch -R true 2>/dev/null; then wrap='setarch -R'; fi ;; esac
+
 # Sets p f s.
 count() {
     set -- $(awk '
@@ -22,7 +26,7 @@ count() {
 }
 
 limited() {
-    timeout -k 10 "$limit" "$@" >"$log.out" 2>"$log.err" </dev/null
+    timeout -k 10 "$limit" $wrap "$@" >"$log.out" 2>"$log.err" </dev/null
     rc=$?
     if [ $rc = 124 ] || [ $rc = 137 ]; then echo "took more than $limit s, or was killed" >>"$log.err"; fi
 }
