@@ -69,10 +69,7 @@ void b2_account_free(b2_account *acc, void *p, size_t bytes)
         free(p);
 }
 
-void b2_arena_dry(b2_arena *a)
-{
-    *a = (b2_arena){.dry = true};
-}
+void b2_arena_dry(b2_arena *a) { *a = (b2_arena){.dry = true}; }
 
 blip2_status b2_arena_init(b2_arena *a, size_t cap, b2_account *acc, blip2_error *e)
 {
@@ -105,10 +102,7 @@ void *b2_arena_take(b2_arena *a, size_t bytes)
     return p;
 }
 
-size_t b2_arena_mark(const b2_arena *a)
-{
-    return a->used;
-}
+size_t b2_arena_mark(const b2_arena *a) { return a->used; }
 
 void b2_arena_release(b2_arena *a, size_t mark)
 {

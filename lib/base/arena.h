@@ -16,7 +16,8 @@
 typedef struct b2_account {
     _Atomic size_t bytes, peak;
 } b2_account;
-void *b2_account_alloc(b2_account *acc, size_t bytes); /* 64-aligned, zeroed; NULL when out of memory; acc may be NULL */
+/* 64-aligned, zeroed; NULL when out of memory; acc may be NULL. */
+void *b2_account_alloc(b2_account *acc, size_t bytes);
 void b2_account_free(b2_account *acc, void *p, size_t bytes);
 void b2_account_add(b2_account *acc, size_t bytes); /* for mmap */
 void b2_account_sub(b2_account *acc, size_t bytes);
@@ -29,7 +30,8 @@ typedef struct b2_arena {
 } b2_arena;
 void b2_arena_dry(b2_arena *a);
 blip2_status b2_arena_init(b2_arena *a, size_t cap, b2_account *acc, blip2_error *e);
-void *b2_arena_take(b2_arena *a, size_t bytes); /* 64-aligned; never NULL in dry mode; NULL and failed=true when full */
+/* 64-aligned; never NULL in dry mode; NULL and failed=true when full. */
+void *b2_arena_take(b2_arena *a, size_t bytes);
 size_t b2_arena_mark(const b2_arena *a);
 void b2_arena_release(b2_arena *a, size_t mark);
 void b2_arena_free(b2_arena *a);

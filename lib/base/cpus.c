@@ -59,8 +59,8 @@ static int group_quota(const char *dir, bool v2)
     return sscanf(text, "%lld", &q) == 1 && sscanf(period, "%lld", &p) == 1 ? rounded(q, p) : 0;
 }
 
-/* The smallest quota on the way from ROOT/group up to ROOT. In a container the group's path may be the host's, which
- * does not exist under its mount: then only the upper folders answer. */
+/* The smallest quota on the way from ROOT/group up to ROOT. In a container the group's path may be the
+ * host's, which does not exist under its mount: then only the upper folders answer. */
 static int path_quota(const char *root, const char *group, bool v2)
 {
     b2_str dir = {0};

@@ -10,7 +10,7 @@
 const char *blip2_strerror(blip2_status code)
 {
     switch (code) {
-#define X(name, value, text) \
+#define X(name, value, text)                                                                                 \
     case BLIP2_##name: return text;
         BLIP2_STATUS_LIST(X)
 #undef X
@@ -18,7 +18,8 @@ const char *blip2_strerror(blip2_status code)
     return "unknown status";
 }
 
-/* Room for text in the caller's record, which may come from another release. A zeroed record counts as ours. */
+/* Room for text in the caller's record, which may come from another release. A zeroed record counts as ours.
+ */
 static size_t text_room(const blip2_error *e)
 {
     size_t size = e->size == 0 || e->size > sizeof *e ? sizeof *e : e->size;

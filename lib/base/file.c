@@ -10,10 +10,7 @@
 #include "base/str.h"
 
 /* Opens for reading without ever waiting (a FIFO with no writer would block otherwise). */
-static int open_read(const char *path)
-{
-    return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-}
+static int open_read(const char *path) { return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); }
 
 static blip2_status map_fd(b2_map *m, int fd, const char *path, blip2_error *e)
 {
@@ -49,7 +46,8 @@ void b2_map_close(b2_map *m)
 /* Reads up to the end; the size that stat tells is only a first guess (pipes and /proc tell 0). */
 static blip2_status read_all(int fd, size_t guess, size_t limit, const char *path, b2_str *s, blip2_error *e)
 {
-    if (guess > limit) return b2_fail(e, BLIP2_ERR_LIMIT, "%s: %zu bytes, the limit is %zu", path, guess, limit);
+    if (guess > limit)
+        return b2_fail(e, BLIP2_ERR_LIMIT, "%s: %zu bytes, the limit is %zu", path, guess, limit);
     size_t cap = guess + 1;
     for (;;) {
         if (s->n + 1 >= s->cap) {
@@ -82,7 +80,8 @@ blip2_status b2_read_file(const char *path, size_t limit, char **out, size_t *si
     if (fstat(fd, &st) != 0)
         status = b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be examined", path);
     else
-        status = read_all(fd, st.st_size > 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 4096, limit, path, &s, e);
+        status = read_all(fd, st.st_size > 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 4096, limit, path,
+                          &s, e);
     close(fd);
     if (status != BLIP2_OK) {
         b2_str_free(&s);

@@ -10,7 +10,8 @@ typedef struct b2_map {
     const uint8_t *p;
     size_t size; /* an empty file maps to p = NULL, size 0 */
 } b2_map;
-blip2_status b2_map_open(b2_map *m, const char *path, blip2_error *e); /* read-only, private; follows symlinks */
+/* Read-only, private; follows symlinks. A file that shrinks while it is mapped kills its reader (SIGBUS). */
+blip2_status b2_map_open(b2_map *m, const char *path, blip2_error *e);
 void b2_map_close(b2_map *m);
 
 /* Whole file into malloc'ed memory with a NUL after it; refuses files over `limit` bytes. */
@@ -28,11 +29,12 @@ typedef struct b2_writer {
 blip2_status b2_writer_open(b2_writer *w, const char *path, blip2_error *e);
 blip2_status b2_writer_put(b2_writer *w, const void *p, size_t n, blip2_error *e);
 blip2_status b2_writer_printf(b2_writer *w, blip2_error *e, const char *fmt, ...) B2_PRINTF(3, 4);
-blip2_status b2_writer_commit(b2_writer *w, blip2_error *e); /* closes; on failure the old file is untouched */
-void b2_writer_abort(b2_writer *w);                          /* safe on a zeroed or committed writer */
+/* Closes; on failure the old file is untouched. */
+blip2_status b2_writer_commit(b2_writer *w, blip2_error *e);
+void b2_writer_abort(b2_writer *w); /* safe on a zeroed or committed writer */
 blip2_status b2_write_file(const char *path, const void *p, size_t n, blip2_error *e); /* open, put, commit */
 blip2_status b2_copy_file(const char *from, const char *to, blip2_error *e);
 
-uint32_t b2_crc32(uint32_t crc, const void *p, size_t n); /* start with 0 */
+uint32_t b2_crc32(uint32_t crc, const void *p, size_t n);   /* start with 0 */
 uint64_t b2_hash64(uint64_t seed, const void *p, size_t n); /* fast non-cryptographic content hash */
 #endif

@@ -7,27 +7,28 @@ static uint32_t load32(const uint8_t *p)
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static uint64_t load64(const uint8_t *p)
-{
-    return (uint64_t)load32(p) | (uint64_t)load32(p + 4) << 32;
-}
+static uint64_t load64(const uint8_t *p) { return (uint64_t)load32(p) | (uint64_t)load32(p + 4) << 32; }
 
 /* CRC-32 of zlib and PNG: reflected polynomial 0xEDB88320, eight bytes a step ("slicing by 8", Intel 2006).
- * Table k maps a byte to its CRC after k further zero bytes. The map is linear over GF(2), so eight constants a table,
- * the images of the single bits, make all 256 entries. */
+ * Table k maps a byte to its CRC after k further zero bytes. The map is linear over GF(2), so eight constants
+ * a table, the images of the single bits, make all 256 entries. */
 #define PICK(i, bit, c) ((((i) >> (bit)) & 1u) * (c))
-#define ENTRY(i, a, b, c, d, e, f, g, h) \
-    (PICK(i, 0, a) ^ PICK(i, 1, b) ^ PICK(i, 2, c) ^ PICK(i, 3, d) ^ PICK(i, 4, e) ^ PICK(i, 5, f) ^ PICK(i, 6, g) ^ \
-     PICK(i, 7, h))
-#define ROW4(i, ...) \
-    ENTRY((i), __VA_ARGS__), ENTRY((i) + 1u, __VA_ARGS__), ENTRY((i) + 2u, __VA_ARGS__), ENTRY((i) + 3u, __VA_ARGS__)
-#define ROW16(i, ...) \
-    ROW4((i), __VA_ARGS__), ROW4((i) + 4u, __VA_ARGS__), ROW4((i) + 8u, __VA_ARGS__), ROW4((i) + 12u, __VA_ARGS__)
-#define ROW64(i, ...) \
-    ROW16((i), __VA_ARGS__), ROW16((i) + 16u, __VA_ARGS__), ROW16((i) + 32u, __VA_ARGS__), \
+#define ENTRY(i, a, b, c, d, e, f, g, h)                                                                     \
+    (PICK(i, 0, a) ^ PICK(i, 1, b) ^ PICK(i, 2, c) ^ PICK(i, 3, d) ^ PICK(i, 4, e) ^ PICK(i, 5, f) ^         \
+     PICK(i, 6, g) ^ PICK(i, 7, h))
+#define ROW4(i, ...)                                                                                         \
+    ENTRY((i), __VA_ARGS__), ENTRY((i) + 1u, __VA_ARGS__), ENTRY((i) + 2u, __VA_ARGS__),                     \
+        ENTRY((i) + 3u, __VA_ARGS__)
+#define ROW16(i, ...)                                                                                        \
+    ROW4((i), __VA_ARGS__), ROW4((i) + 4u, __VA_ARGS__), ROW4((i) + 8u, __VA_ARGS__),                        \
+        ROW4((i) + 12u, __VA_ARGS__)
+#define ROW64(i, ...)                                                                                        \
+    ROW16((i), __VA_ARGS__), ROW16((i) + 16u, __VA_ARGS__), ROW16((i) + 32u, __VA_ARGS__),                   \
         ROW16((i) + 48u, __VA_ARGS__)
-#define SLICE(...) \
-    {ROW64(0u, __VA_ARGS__), ROW64(64u, __VA_ARGS__), ROW64(128u, __VA_ARGS__), ROW64(192u, __VA_ARGS__)}
+#define SLICE(...)                                                                                           \
+    {                                                                                                        \
+        ROW64(0u, __VA_ARGS__), ROW64(64u, __VA_ARGS__), ROW64(128u, __VA_ARGS__), ROW64(192u, __VA_ARGS__)  \
+    }
 
 static const uint32_t crc_table[8][256] = {
     SLICE(0x77073096, 0xEE0E612C, 0x076DC419, 0x0EDB8832, 0x1DB71064, 0x3B6E20C8, 0x76DC4190, 0xEDB88320),
@@ -54,28 +55,19 @@ uint32_t b2_crc32(uint32_t crc, const void *data, size_t n)
     return ~crc;
 }
 
-/* XXH64 as its public specification defines it (Y. Collet, xxHash: doc/xxhash_spec.md): four lanes of 8 bytes, then
- * the rest by 8, 4 and 1, then an avalanche. The value does not depend on the machine. */
+/* XXH64 as its public specification defines it (Y. Collet, xxHash: doc/xxhash_spec.md): four lanes of 8
+ * bytes, then the rest by 8, 4 and 1, then an avalanche. The value does not depend on the machine. */
 #define P1 0x9E3779B185EBCA87u
 #define P2 0xC2B2AE3D27D4EB4Fu
 #define P3 0x165667B19E3779F9u
 #define P4 0x85EBCA77C2B2AE63u
 #define P5 0x27D4EB2F165667C5u
 
-static uint64_t rotl64(uint64_t x, int r)
-{
-    return x << r | x >> (64 - r);
-}
+static uint64_t rotl64(uint64_t x, int r) { return x << r | x >> (64 - r); }
 
-static uint64_t lane(uint64_t acc, uint64_t in)
-{
-    return rotl64(acc + in * P2, 31) * P1;
-}
+static uint64_t lane(uint64_t acc, uint64_t in) { return rotl64(acc + in * P2, 31) * P1; }
 
-static uint64_t fold(uint64_t h, uint64_t acc)
-{
-    return (h ^ lane(0, acc)) * P1 + P4;
-}
+static uint64_t fold(uint64_t h, uint64_t acc) { return (h ^ lane(0, acc)) * P1 + P4; }
 
 /* Consumes whole blocks of 32 bytes. */
 static uint64_t blocks(uint64_t seed, const uint8_t *p, size_t n)

@@ -1,8 +1,9 @@
-/* The thread pool: one job at a time, chunks handed out by a counter, workers that spin briefly and then sleep.
+/* The thread pool: one job at a time, chunks handed out by a counter, workers that spin briefly and then
+ * sleep.
  *
- * A job is offered by opening the gate and bumping the epoch. A worker takes part by raising the gate's head count while
- * it is open. When no chunk is left the caller closes the gate and waits for the heads inside only: a worker that the
- * kernel has not run yet finds the gate closed, and nobody waited for it. */
+ * A job is offered by opening the gate and bumping the epoch. A worker takes part by raising the gate's head
+ * count while it is open. When no chunk is left the caller closes the gate and waits for the heads inside
+ * only: a worker that the kernel has not run yet finds the gate closed, and nobody waited for it. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -21,12 +22,12 @@
 #include "base/arena.h"
 #include "base/pool.h"
 
-#define SPIN_NS 30000   /* longer than the gap between two kernels, shorter than a time slice by far */
-#define WAKE_FAN 2      /* each thread that wakes wakes so many more: 64 sleepers are up after 6 generations */
+#define SPIN_NS     30000 /* longer than the gap between two kernels, shorter than a time slice by far */
+#define WAKE_FAN    2 /* each thread that wakes wakes so many more: 64 sleepers are up after 6 generations */
 #define MAX_THREADS 4096
-#define GATE_OPEN 0x80000000u
+#define GATE_OPEN   0x80000000u
 #define GATE_JOINER 0x40000000u /* the caller sleeps until the last head leaves */
-#define GATE_HEADS 0x3FFFFFFFu
+#define GATE_HEADS  0x3FFFFFFFu
 
 struct worker {
     struct b2_pool *pool;
@@ -53,7 +54,8 @@ struct b2_pool {
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
 {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0); /* may return early: callers look again */
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL,
+            0); /* may return early: callers look again */
 }
 
 static void futex_wake(_Atomic uint32_t *word, int count)
@@ -118,7 +120,8 @@ static bool enter(b2_pool *p)
 {
     uint32_t gate = atomic_load_explicit(&p->gate, memory_order_relaxed);
     while (gate & GATE_OPEN)
-        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire, memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&p->gate, &gate, gate + 1, memory_order_acquire,
+                                                  memory_order_relaxed))
             return true;
     return false;
 }
@@ -148,8 +151,8 @@ static bool await_epoch(b2_pool *p, uint32_t seen)
         if (now >= deadline) break;
     }
     if (atomic_load_explicit(&p->epoch, memory_order_acquire) != seen) return false;
-    /* The caller bumps the epoch and then looks for sleepers; here it is the other way round, all sequentially
-     * consistent: one of the two sees the other. */
+    /* The caller bumps the epoch and then looks for sleepers; here it is the other way round, all
+     * sequentially consistent: one of the two sees the other. */
     atomic_fetch_add_explicit(&p->sleepers, 1, memory_order_seq_cst);
     while (atomic_load_explicit(&p->epoch, memory_order_seq_cst) == seen) futex_wait(&p->epoch, seen);
     atomic_fetch_sub_explicit(&p->sleepers, 1, memory_order_seq_cst);
@@ -173,8 +176,8 @@ static void *work(void *arg)
     }
 }
 
-/* Waits for the heads inside: briefly awake, then asleep (a worker may have lost its CPU in mid-chunk, and may need
- * this one). */
+/* Waits for the heads inside: briefly awake, then asleep (a worker may have lost its CPU in mid-chunk, and
+ * may need this one). */
 static void join(b2_pool *p)
 {
     uint32_t gate = atomic_fetch_and_explicit(&p->gate, ~GATE_OPEN, memory_order_acq_rel) & ~GATE_OPEN;
@@ -255,8 +258,8 @@ blip2_status b2_pool_open(b2_pool **out, int threads, blip2_error *e)
         int bad = start_worker(p, &p->workers[p->started]);
         if (!bad) continue;
         b2_pool_close(p);
-        return b2_fail(e, BLIP2_ERR_DEVICE, "thread pool: thread %d of %d cannot be started: %s", p->started + 2,
-                       threads, strerror(bad));
+        return b2_fail(e, BLIP2_ERR_DEVICE, "thread pool: thread %d of %d cannot be started: %s",
+                       p->started + 2, threads, strerror(bad));
     }
     *out = p;
     return BLIP2_OK;
@@ -276,7 +279,4 @@ void b2_pool_close(b2_pool *p)
     b2_account_free(NULL, p, sizeof *p);
 }
 
-int b2_pool_threads(const b2_pool *p)
-{
-    return p ? p->threads : 1;
-}
+int b2_pool_threads(const b2_pool *p) { return p ? p->threads : 1; }

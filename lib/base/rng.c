@@ -3,10 +3,7 @@
 #include "base/rng.h"
 
 /* A splitmix64 sequence whose start is the mixed key, so that near keys give unrelated streams. */
-uint64_t b2_rng_next(b2_rng *r)
-{
-    return b2_mix64(b2_mix64(r->key) + 0x9E3779B97F4A7C15u * r->counter++);
-}
+uint64_t b2_rng_next(b2_rng *r) { return b2_mix64(b2_mix64(r->key) + 0x9E3779B97F4A7C15u * r->counter++); }
 
 /* Multiply and reject (D. Lemire, "Fast random integer generation in an interval", 2019). */
 uint64_t b2_rng_below(b2_rng *r, uint64_t n)
@@ -20,10 +17,7 @@ uint64_t b2_rng_below(b2_rng *r, uint64_t n)
     return (uint64_t)(m >> 64);
 }
 
-double b2_rng_uniform(b2_rng *r)
-{
-    return (double)(b2_rng_next(r) >> 11) * 0x1p-53;
-}
+double b2_rng_uniform(b2_rng *r) { return (double)(b2_rng_next(r) >> 11) * 0x1p-53; }
 
 double b2_rng_normal(b2_rng *r)
 {

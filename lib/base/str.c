@@ -37,10 +37,7 @@ void b2_str_addn(b2_str *s, const char *text, size_t n)
     s->p[s->n] = 0;
 }
 
-void b2_str_add(b2_str *s, const char *text)
-{
-    b2_str_addn(s, text, strlen(text));
-}
+void b2_str_add(b2_str *s, const char *text) { b2_str_addn(s, text, strlen(text)); }
 
 void b2_str_addv(b2_str *s, const char *fmt, va_list ap)
 {
@@ -66,8 +63,8 @@ void b2_str_addf(b2_str *s, const char *fmt, ...)
     va_end(ap);
 }
 
-/* Length of the valid UTF-8 character at s (n > 0 bytes left), 0 when there is none. Unicode table 3-7: no overlong
- * forms, no surrogates, nothing over U+10FFFF. */
+/* Length of the valid UTF-8 character at s (n > 0 bytes left), 0 when there is none. Unicode table 3-7: no
+ * overlong forms, no surrogates, nothing over U+10FFFF. */
 static size_t utf8_char(const unsigned char *s, size_t n)
 {
     unsigned char c = s[0], lo = 0x80, hi = 0xBF;
@@ -151,15 +148,9 @@ void b2_str_free(b2_str *s)
     *s = (b2_str){0};
 }
 
-char *b2_strndup(const char *s, size_t n)
-{
-    return strndup(s, n);
-}
+char *b2_strndup(const char *s, size_t n) { return strndup(s, n); }
 
-char *b2_strdup(const char *s)
-{
-    return strdup(s);
-}
+char *b2_strdup(const char *s) { return strdup(s); }
 
 char *b2_path_join(const char *dir, const char *name)
 {

@@ -25,13 +25,14 @@ char *b2_strdup(const char *s);
 char *b2_strndup(const char *s, size_t n);
 char *b2_path_join(const char *dir, const char *name); /* malloc'ed; NULL when out of memory */
 bool b2_str_ends(const char *s, const char *suffix);
-bool b2_parse_int(const char *s, long long lo, long long hi, long long *out); /* whole string, no trailing text */
-bool b2_parse_double(const char *s, double *out);                             /* whole string, finite */
-size_t b2_utf8_complete(const char *s, size_t n); /* length of the longest prefix that ends no character midway */
+/* The whole string must be the number: no blanks, no trailing text; a double is finite and decimal. */
+bool b2_parse_int(const char *s, long long lo, long long hi, long long *out);
+bool b2_parse_double(const char *s, double *out);
+size_t b2_utf8_complete(const char *s, size_t n); /* longest prefix that ends no character midway */
 bool b2_utf8_valid(const char *s, size_t n);
 
-/* The calling thread formats and parses numbers as in the C locale between enter and leave, whatever the program
- * chose with setlocale(): file formats have no decimal commas. */
+/* The calling thread formats and parses numbers as in the C locale between enter and leave, whatever the
+ * program chose with setlocale(): file formats have no decimal commas. */
 void *b2_c_locale_enter(void);
 void b2_c_locale_leave(void *token);
 #endif

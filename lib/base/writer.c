@@ -8,7 +8,8 @@
 #include "base/file.h"
 #include "base/str.h"
 
-/* A file of a crashed process with our id may be in the way (process ids repeat in containers), a link even. */
+/* A file of a crashed process with our id may be in the way (process ids repeat in containers), a link even.
+ */
 static FILE *create(const char *tmp)
 {
     unlink(tmp);

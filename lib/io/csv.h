@@ -8,14 +8,15 @@
 typedef enum { B2_CSV_STRICT, B2_CSV_JOIN_LAST, B2_CSV_SKIP } b2_csv_repair;
 typedef struct b2_csv {
     size_t rows, cols;
-    char **header;  /* [cols] */
-    char **cell;    /* [rows*cols], NUL-terminated UTF-8; missing trailing fields are "" */
-    size_t *line;   /* [rows] line of the file where the row begins, from 1 */
+    char **header; /* [cols] */
+    char **cell;   /* [rows*cols], NUL-terminated UTF-8; missing trailing fields are "" */
+    size_t *line;  /* [rows] line of the file where the row begins, from 1 */
     size_t repaired, skipped, short_rows;
     void *owned;
 } b2_csv;
 blip2_status b2_csv_load(b2_csv *out, const char *path, b2_csv_repair repair, blip2_error *e);
-blip2_status b2_csv_parse(b2_csv *out, const char *text, size_t n, const char *name, b2_csv_repair repair, blip2_error *e);
+blip2_status b2_csv_parse(b2_csv *out, const char *text, size_t n, const char *name, b2_csv_repair repair,
+                          blip2_error *e);
 void b2_csv_free(b2_csv *c);
 /* Index of a column, -1 when absent. */
 int b2_csv_column(const b2_csv *c, const char *name);
