@@ -29,6 +29,7 @@ typedef struct b2_tape {
     b2_t5_saved *enc, *dec;
     b2_linear_saved patch, proj, head;
     b2_norm_saved vit_post, qf_ln, enc_final, dec_final;
+    b2_tensor e; /* T, the picture after post_layernorm */
 } b2_tape;
 b2_tape *b2_tape_new(const b2_config *c); /* NULL: out of memory */
 void b2_tape_free(b2_tape *t);
