@@ -7,7 +7,7 @@
 /* Names, sizes in bits, and the kind we compute with. Source: safetensors/src/tensor.rs, enum Dtype. */
 static const struct dtype {
     char name[12];
-    unsigned bits = 0;
+    unsigned bits;
     b2_st_dtype kind;
 } dtypes[] = {
     {"F32", 32, B2_ST_F32},
