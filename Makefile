@@ -236,7 +236,8 @@ check-kernels: $(BUILD)/bin-tests/check_kernels ## every kernel, every CPU tier,
 PARITY_PYTHON ?= $(BUILD)/parity/bin/python
 $(BUILD)/parity/bin/python: tests/parity/requirements.txt
 	$(PYTHON) -m venv $(BUILD)/parity
-	$(BUILD)/parity/bin/pip install -q $(PARITY_TORCH) -r tests/parity/requirements.txt
+	$(if $(PARITY_TORCH),$(BUILD)/parity/bin/pip install -q $(PARITY_TORCH))
+	$(BUILD)/parity/bin/pip install -q -r tests/parity/requirements.txt
 	@touch $@
 parity: all $(PARITY_PYTHON) ## live comparison with transformers, PEFT and Pillow, in a Python environment of its own
 	$(PARITY_PYTHON) tests/parity/run.py --bin $(BUILD)/bin
