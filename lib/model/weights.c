@@ -1,0 +1,189 @@
+/* Tensors of the file → parameters of the net. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/half.h"
+#include "base/rng.h"
+#include "model/weights.h"
+
+static const char *const shared_names[] = {"language_model.shared.weight", "language_model.encoder.embed_tokens.weight",
+                                           "language_model.decoder.embed_tokens.weight"};
+
+const b2_st_tensor *b2_weights_find(const b2_st_set *file, const char *name)
+{
+    const b2_st_tensor *t = b2_st_find(file, name);
+    for (size_t i = 1; !t && strcmp(name, shared_names[0]) == 0 && i < 3; i++) t = b2_st_find(file, shared_names[i]);
+    return t;
+}
+
+static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
+{
+    size_t at = (size_t)snprintf(out, n, "[");
+    for (int i = 0; i < rank && at < n; i++) at += (size_t)snprintf(out + at, n - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+    if (at < n) snprintf(out + at, n - at, "]");
+}
+
+static blip2_status check_tensor(const b2_st_tensor *t, const b2_param_ref *r, const char *dir, blip2_error *e)
+{
+    char want[96], have[96];
+    if (!t) {
+        shape_text(want, sizeof want, r->rank, r->shape);
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: tensor \"%s\" %s is missing from the weights", dir, r->name, want);
+    }
+    bool same = t->rank == r->rank;
+    for (int i = 0; same && i < r->rank; i++) same = t->shape[i] == r->shape[i];
+    if (!same) {
+        shape_text(want, sizeof want, r->rank, r->shape);
+        shape_text(have, sizeof have, t->rank, t->shape);
+        return b2_fail(e, BLIP2_ERR_SHAPE, "%s: tensor \"%s\": expected shape %s (from config.json), found %s", t->file, t->name, want, have);
+    }
+    if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
+        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s", t->file, t->name, t->dtype_name);
+    return BLIP2_OK;
+}
+
+static float element(const b2_st_tensor *t, int64_t i)
+{
+    float f;
+    uint16_t h;
+    if (t->dtype == B2_ST_F32) {
+        memcpy(&f, t->data + 4 * i, 4);
+        return f;
+    }
+    memcpy(&h, t->data + 2 * i, 2);
+    return t->dtype == B2_ST_BF16 ? b2_bf16_to_f32(h) : b2_f16_to_f32(h);
+}
+
+blip2_status b2_weights_read(const b2_st_tensor *t, int64_t first, int64_t n, float *out, blip2_error *e)
+{
+    if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
+        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s", t->file, t->name, t->dtype_name);
+    for (int64_t i = 0; i < n; i++) out[i] = element(t, first + i);
+    return BLIP2_OK;
+}
+
+typedef struct convert {
+    const b2_st_tensor *t;
+    void *to;
+    b2_dtype type;
+    int64_t n;
+} convert;
+enum { CONVERT_CHUNK = 1 << 18 };
+
+static void convert_chunk(void *ctx, int64_t chunk, int worker)
+{
+    const convert *c = ctx;
+    const int64_t lo = chunk * CONVERT_CHUNK, hi = lo + CONVERT_CHUNK < c->n ? lo + CONVERT_CHUNK : c->n;
+    (void)worker;
+    for (int64_t i = lo; i < hi; i++) {
+        if (c->type == B2_F32) ((float *)c->to)[i] = element(c->t, i);
+        else ((b2_bf16 *)c->to)[i] = b2_f32_to_bf16(element(c->t, i));
+    }
+}
+
+static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type, blip2_error *e)
+{
+    const int64_t n = (int64_t)p->rows * p->cols;
+    const size_t bytes = (size_t)n * b2_dtype_size(type);
+    void *to = b2_account_alloc(&m->device->memory, bytes);
+    if (!to) return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)", t->file, t->name, bytes);
+    convert c = {t, to, type, n};
+    b2_pool_run(m->device->pool, (n + CONVERT_CHUNK - 1) / CONVERT_CHUNK, convert_chunk, &c);
+    m->copies[m->n_copies] = to;
+    m->copy_bytes[m->n_copies++] = bytes;
+    m->weight_bytes += bytes;
+    p->p = to;
+    p->type = type;
+    return BLIP2_OK;
+}
+
+/* Type of a matrix in memory: f32 mode keeps what the file has (f16 widens); bf16 mode has bf16 everywhere. */
+static b2_dtype target_type(const blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t)
+{
+    if (!r->matrix) return B2_F32;
+    if (m->act == B2_BF16) return B2_BF16;
+    return t->dtype == B2_ST_BF16 ? B2_BF16 : B2_F32;
+}
+
+static blip2_status bind_one(blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t, blip2_error *e)
+{
+    const b2_dtype want = target_type(m, r, t);
+    const bool same = (want == B2_F32 && t->dtype == B2_ST_F32) || (want == B2_BF16 && t->dtype == B2_ST_BF16);
+    const bool aligned = (uintptr_t)t->data % b2_dtype_size(want) == 0;
+    if (!same || !aligned) return copy_tensor(m, r->param, t, want, e);
+    r->param->p = t->data;
+    r->param->type = want;
+    return BLIP2_OK;
+}
+
+/* The blocks of a linear must agree: when a file mixes types, the narrow ones are widened. */
+static blip2_status agree(blip2_model *m, blip2_error *e)
+{
+    for (int i = 0; i < m->net->refs; i++) {
+        const b2_param_ref *r = &m->net->ref[i];
+        bool wide = false;
+        for (int k = 0; r->linear && k < r->linear->n; k++) wide = wide || r->linear->w[k].type == B2_F32;
+        if (!wide || r->param->type == B2_F32) continue;
+        B2_TRY(copy_tensor(m, r->param, b2_weights_find(m->file, r->name), B2_F32, e));
+    }
+    return BLIP2_OK;
+}
+
+static b2_dtype file_mode(const blip2_model *m)
+{
+    const b2_st_tensor *t = b2_weights_find(m->file, shared_names[0]);
+    return t && t->dtype == B2_ST_BF16 ? B2_BF16 : B2_F32;
+}
+
+static void warn_unused(const blip2_model *m, size_t used)
+{
+    const size_t total = b2_st_count(m->file);
+    if (total > used)
+        b2_logf(&m->device->log, B2_LOG_DEBUG, "%s: %zu of %zu tensors belong to no part of the model and are ignored", m->dir, total - used, total);
+}
+
+blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
+{
+    b2_net *n = m->net;
+    size_t used = 0;
+    m->act = dtype == BLIP2_DTYPE_F32 ? B2_F32 : dtype == BLIP2_DTYPE_BF16 ? B2_BF16 : file_mode(m);
+    m->copies = calloc((size_t)n->refs * 2, sizeof *m->copies);
+    m->copy_bytes = calloc((size_t)n->refs * 2, sizeof *m->copy_bytes);
+    if (!m->copies || !m->copy_bytes) return B2_NOMEM(e, "the list of weights");
+    for (int i = 0; i < n->refs; i++) {
+        const b2_param_ref *r = &n->ref[i];
+        const b2_st_tensor *t = b2_weights_find(m->file, r->name);
+        if (!t && r->linear == &n->head) continue;
+        B2_TRY(check_tensor(t, r, m->dir, e));
+        B2_TRY(bind_one(m, r, t, e));
+        used++;
+    }
+    if (!n->head.w[0].p) n->head.w[0] = n->shared;
+    warn_unused(m, used);
+    return agree(m, e);
+}
+
+void b2_weights_free(blip2_model *m)
+{
+    for (int i = 0; i < m->n_copies; i++) b2_account_free(&m->device->memory, m->copies[i], m->copy_bytes[i]);
+    free(m->copies);
+    free(m->copy_bytes);
+}
+
+uint64_t b2_weights_hash(const blip2_model *m)
+{
+    enum { WHOLE = 1 << 20, PIECE = 4096, PIECES = 64 };
+    uint64_t h = b2_hash64(0, &m->config, sizeof m->config);
+    for (int i = 0; i < m->net->refs; i++) {
+        const b2_st_tensor *t = b2_weights_find(m->file, m->net->ref[i].name);
+        if (!t) continue;
+        h = b2_hash64(h, m->net->ref[i].name, strlen(m->net->ref[i].name));
+        h = b2_hash64(h, &t->bytes, sizeof t->bytes);
+        if (t->bytes <= WHOLE) {
+            h = b2_hash64(h, t->data, t->bytes);
+            continue;
+        }
+        for (size_t k = 0; k < PIECES; k++) h = b2_hash64(h, t->data + (t->bytes - PIECE) / (PIECES - 1) * k, PIECE);
+    }
+    return b2_mix64(h ^ (uint64_t)m->act);
+}
