@@ -1,6 +1,7 @@
 /* gzip'ed or plain IDX files (the MNIST format: magic 0x0000 08 <dims>, big-endian sizes, bytes). */
 #ifndef B2_IO_IDX_H
 #define B2_IO_IDX_H
+#include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
 
