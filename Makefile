@@ -110,6 +110,8 @@ $(BUILD)/flags: FORCE
 	@[ "$$(cat $@ 2>/dev/null)" = "$(HASH)" ] || echo "$(HASH)" >$@
 
 $(OBJ)/probe:
+	@command -v $(firstword $(PKG_CONFIG)) >/dev/null || { \
+	    echo "missing: $(PKG_CONFIG). Install pkg-config (apt), pkgconf (dnf), or type 'make deps'" >&2; exit 1; }
 	@for p in $(PACKAGES); do $(PKG_CONFIG) --exists $$p 2>/dev/null && continue; \
 	    case $$p in \
 	    zlib) names='zlib1g-dev (apt), zlib-devel (dnf)' off= ;; \
