@@ -40,6 +40,7 @@ show() {
 run_one() {
     short=$(basename "$1")
     log=$logs/$short
+    begin=$(date +%s)
     case $1 in
     *.bats) limited bats --tap "$1" ;;
     *.sh) limited sh "$1" ;;
@@ -50,7 +51,7 @@ run_one() {
     if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; fi
     if [ $rc = 0 ] && [ $((p + f + s)) = 0 ]; then p=1; fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    printf '%-32s %6d passed %3d failed %3d skipped\n' "$short" "$p" "$f" "$s"
+    printf '%-32s %6d passed %3d failed %3d skipped %4d s\n' "$short" "$p" "$f" "$s" $(($(date +%s) - begin))
     if [ "$s" != 0 ]; then skippers="$skippers $short"; fi
     [ "$f" != 0 ] || return 0
     bad="$bad $short"
