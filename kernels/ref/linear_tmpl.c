@@ -1,0 +1,145 @@
+/* Reference of the linear family: products with weight rows, their gradients, LoRA. */
+#include "kernels/act.h"
+
+static float weight_f32(const void *w, int64_t i) { return ((const float *)w)[i]; }
+static float weight_bf16(const void *w, int64_t i) { return b2_bf16_to_f32(((const b2_bf16 *)w)[i]); }
+typedef float (*weight_fn)(const void *w, int64_t i);
+
+/* beta 0 must not read what was there: it may be NaN. */
+static float kept(float old, float beta) { return beta == 0 ? 0 : beta * old; }
+
+static inline void forward(float *y, int ldy, const act_t *x, const b2_rows *w, int nw, int m, int k,
+                           float alpha, float beta, weight_fn weight)
+{
+    for (int i = 0; i < m; i++) {
+        float *out = y + (int64_t)i * ldy;
+        for (int b = 0; b < nw; b++) {
+            for (int o = 0; o < w[b].n; o++, out++) {
+                float sum = 0;
+                for (int c = 0; c < k; c++)
+                    sum += act_load(x[(int64_t)i * k + c]) * weight(w[b].w, (int64_t)o * k + c);
+                *out = kept(*out, beta) + alpha * sum + (w[b].bias ? w[b].bias[o] : 0);
+            }
+        }
+    }
+}
+
+static inline void backward(float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
+                            float alpha, float beta, weight_fn weight)
+{
+    for (int i = 0; i < m; i++) {
+        float *out = dx + (int64_t)i * k;
+        const float *in = dy + (int64_t)i * ldy;
+        for (int c = 0; c < k; c++) out[c] = kept(out[c], beta);
+        for (int b = 0; b < nw; b++) {
+            for (int o = 0; o < w[b].n; o++, in++) {
+                for (int c = 0; c < k; c++) out[c] += alpha * *in * weight(w[b].w, (int64_t)o * k + c);
+            }
+        }
+    }
+}
+
+void B2_REF(gemm_wf32)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                       float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    forward(y, ldy, x, w, nw, m, k, alpha, beta, weight_f32);
+}
+
+void B2_REF(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                        float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    forward(y, ldy, x, w, nw, m, k, alpha, beta, weight_bf16);
+}
+
+size_t B2_REF(gemm_ws)(int m, int n, int k, int threads)
+{
+    (void)m, (void)n, (void)k, (void)threads;
+    return 0;
+}
+
+void B2_REF(gemm_dx_wf32)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                          int k, float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    backward(dx, dy, ldy, w, nw, m, k, alpha, beta, weight_f32);
+}
+
+void B2_REF(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                           int k, float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    backward(dx, dy, ldy, w, nw, m, k, alpha, beta, weight_bf16);
+}
+
+size_t B2_REF(gemm_dx_ws)(int m, int n, int k, int threads)
+{
+    (void)m, (void)n, (void)k, (void)threads;
+    return 0;
+}
+
+void B2_REF(gemm_dw)(b2_queue *q, float *dw, const float *dy, int ldy, const void *x, int m, int n, int k,
+                     float alpha, void *ws)
+{
+    (void)q, (void)ws;
+    const act_t *in = x;
+    for (int o = 0; o < n; o++) {
+        float *row = dw + (int64_t)o * k;
+        for (int i = 0; i < m; i++) {
+            const float g = alpha * dy[(int64_t)i * ldy + o];
+            for (int c = 0; c < k; c++) row[c] += g * act_load(in[(int64_t)i * k + c]);
+        }
+    }
+}
+
+size_t B2_REF(gemm_dw_ws)(int m, int n, int k, int threads)
+{
+    (void)m, (void)n, (void)k, (void)threads;
+    return 0;
+}
+
+void B2_REF(bias_grad)(b2_queue *q, float *db, const float *dy, int ldy, int m, int n)
+{
+    (void)q;
+    for (int o = 0; o < n; o++) {
+        float sum = 0;
+        for (int i = 0; i < m; i++) sum += dy[(int64_t)i * ldy + o];
+        db[o] += sum;
+    }
+}
+
+/* One row through one adapter; t holds its r inner products. */
+static void lora_row(float *y, float *t, const act_t *x, const b2_lora_ab *l, int n, int k)
+{
+    for (int r = 0; r < l->r; r++) {
+        t[r] = 0;
+        for (int c = 0; c < k; c++) t[r] += l->a[(int64_t)r * k + c] * act_load(x[c]);
+    }
+    for (int o = 0; o < n; o++) {
+        float sum = 0;
+        for (int r = 0; r < l->r; r++) sum += l->b[(int64_t)o * l->r + r] * t[r];
+        y[o] += l->scale * sum;
+    }
+}
+
+void B2_REF(lora_fwd)(b2_queue *q, float *y, int ldy, float *u, const void *x, const b2_lora_ab *set,
+                      int nset, const int32_t *which, int items, int per_item, int n, int k, void *ws)
+{
+    (void)q, (void)nset;
+    for (int i = 0; i < items; i++) {
+        const int32_t a = which ? which[i] : 0;
+        if (a < 0) continue;
+        for (int j = 0; j < per_item; j++) {
+            const int64_t row = (int64_t)i * per_item + j;
+            float *t = u ? u + row * set[a].r : ws;
+            lora_row(y + row * ldy, t, (const act_t *)x + row * k, &set[a], n, k);
+        }
+    }
+}
+
+size_t B2_REF(lora_ws)(int m, int n, int k, int rmax, int threads)
+{
+    (void)m, (void)n, (void)k, (void)threads;
+    return (size_t)rmax * sizeof(float);
+}
