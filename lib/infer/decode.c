@@ -1,0 +1,83 @@
+/* The steps of answering: pictures, the encoder with the cross-attention keys, one decoder step. */
+#include <math.h>
+#include "infer/session_core.h"
+
+void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps)
+{
+    b2_pass p = s->pass;
+    b2_tensor out = b2_rows_of(&s->tokens, 0, n * s->net->c.qf.queries);
+    if (!s->q.dry) {
+        for (int i = 0; i < n; i++) s->which[i] = s->trained_net ? 0 : adapter;
+    }
+    p.which = s->which;
+    b2_image_infer(&p, s->net, s->pixels.p, n, &out, taps);
+}
+
+void b2_session_prefill(blip2_session *s, int rows, int t)
+{
+    b2_pass p = s->pass;
+    p.which = s->which;
+    b2_tensor feats = b2_rows_of(&s->feats, 0, rows * s->net->c.qf.queries);
+    b2_tensor enc = b2_rows_of(&s->enc, 0, rows * t);
+    b2_encoder_infer(&p, s->net, &feats, s->enc_ids, s->enc_len, rows, t, &enc);
+    for (int i = 0; i < s->net->dec.layers && b2_queue_at(&s->q, "cross-attention keys", i); i++) {
+        b2_tensor kv = b2_rows_of(&s->kv[i].cross, 0, rows * t);
+        b2_linear_fwd(&p, &s->net->dec.layer[i].cross.kv, NULL, &kv, &enc, rows, 1.0f, 0.0f);
+    }
+}
+
+/* x += o(attention(q, the layer's cache up to position `at`)) */
+static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h, int at)
+{
+    const b2_mha *m = &s->net->dec.layer[layer].self;
+    b2_kv *kv = &s->kv[layer];
+    const int rows = x->rows, inner = m->heads * m->dim;
+    b2_tensor q3 = b2_scratch(p->q, B2_F32, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
+    b2_linear_fwd(p, &m->qkv, NULL, &q3, h, rows, 1.0f, 0.0f);
+    b2_kv_append(p->q, &kv->k, &kv->v, &q3, inner, 2 * inner, s->pos, rows, s->tdec);
+    const b2_attn a = {.q = q3.p, .k = kv->k.p, .v = kv->v.p, .ldq = q3.ld, .ldk = inner, .ldv = inner, .batch = rows, .heads = m->heads, .dim = m->dim,
+                       .tq = 1, .tk = at + 1, .krows = s->tdec, .scale = m->scale, .bias = s->bias.p, .ldbias = s->tdec, .bias0 = s->tdec - 1,
+                       .klen = s->seen, .qpos = s->pos};
+    b2_attention(p->q, &ctx, NULL, &a);
+    b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
+}
+
+static void cross_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h, int t)
+{
+    const b2_mha *m = &s->net->dec.layer[layer].cross;
+    const int rows = x->rows, inner = m->heads * m->dim;
+    b2_tensor q1 = b2_scratch(p->q, B2_F32, rows, inner), ctx = b2_scratch(p->q, p->act, rows, inner);
+    const float *k = s->kv[layer].cross.p;
+    b2_linear_fwd(p, &m->qkv, NULL, &q1, h, rows, 1.0f, 0.0f);
+    const b2_attn a = {.q = q1.p, .k = k, .v = k + inner, .ldq = inner, .ldk = 2 * inner, .ldv = 2 * inner, .batch = rows, .heads = m->heads,
+                       .dim = m->dim, .tq = 1, .tk = t, .krows = t, .scale = m->scale, .klen = s->enc_len};
+    b2_attention(p->q, &ctx, NULL, &a);
+    b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
+}
+
+void b2_session_decode(blip2_session *s, int rows, int t, int at)
+{
+    b2_queue *q = &s->q;
+    const b2_config *c = &s->net->c;
+    b2_pass p = s->pass;
+    p.which = s->which;
+    const size_t mark = b2_arena_mark(q->scratch);
+    b2_tensor x = b2_scratch(q, B2_F32, rows, c->t5.d), h = b2_scratch(q, p.act, rows, c->t5.d);
+    b2_embed(q, &x, &s->net->shared, NULL, s->ids);
+    for (int i = 0; i < s->net->dec.layers && b2_queue_at(q, "decoder", i); i++) {
+        const b2_t5_layer *l = &s->net->dec.layer[i];
+        const size_t inside = b2_arena_mark(q->scratch);
+        b2_norm_fwd(&p, &l->ln_self, NULL, &h, NULL, &x);
+        self_attention(&p, s, i, &x, &h, at);
+        b2_norm_fwd(&p, &l->ln_cross, NULL, &h, NULL, &x);
+        cross_attention(&p, s, i, &x, &h, t);
+        b2_norm_fwd(&p, &l->ln_ff, NULL, &h, NULL, &x);
+        b2_mlp_fwd(&p, &l->ff, NULL, &x, &h, rows, 1.0f);
+        b2_arena_release(q->scratch, inside);
+    }
+    b2_queue_at(q, "lm_head", -1);
+    b2_norm_fwd(&p, &s->net->dec.final, NULL, &h, NULL, &x);
+    b2_tensor logits = b2_rows_of(&s->logits, 0, rows);
+    b2_linear_fwd(&p, &s->net->head, NULL, &logits, &h, rows, c->t5.scale_out ? 1.0f / sqrtf((float)c->t5.d) : 1.0f, 0.0f);
+    b2_arena_release(q->scratch, mark);
+}
