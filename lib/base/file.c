@@ -80,8 +80,7 @@ blip2_status b2_read_file(const char *path, size_t limit, char **out, size_t *si
     if (fstat(fd, &st) != 0)
         status = b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be examined", path);
     else
-        status = read_all(fd, st.st_size > 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 4096, limit, path,
-                          &s, e);
+        status = read_all(fd, S_ISREG(st.st_mode) ? (size_t)st.st_size : 0, limit, path, &s, e);
     close(fd);
     if (status != BLIP2_OK) {
         b2_str_free(&s);
