@@ -160,7 +160,7 @@ static blip2_status value(struct scan *s, bool *inside)
     switch (peek(s)) {
     case '{':
     case '[': {
-        bool whole;
+        bool whole = false;
         blip2_status st = enter(s, &whole);
         *inside = !whole;
         return st;
