@@ -66,6 +66,26 @@ static blip2_status dry_run(blip2_session *s, blip2_error *e)
     return b2_queue_finish(&s->q, e);
 }
 
+/* The trainer's adapter on this session's tree: the same A and B, no dropout, no gradients. */
+static blip2_status share_slots(blip2_session *s, const b2_net *net, blip2_error *e)
+{
+    s->net->slots = calloc((size_t)net->n_slots, sizeof *s->net->slots);
+    if (!s->net->slots) return B2_NOMEM(e, "a session");
+    s->net->n_slots = net->n_slots;
+    s->trained_net = true;
+    for (int i = 0; i < net->refs; i++) {
+        const b2_param_ref *from = &net->ref[i], *to = &s->net->ref[i];
+        const b2_lora_slot *slot = from->linear ? from->linear->lora[from->block] : NULL;
+        if (!slot) continue;
+        b2_lora_slot *mine = &s->net->slots[slot - net->slots];
+        *mine = *slot;
+        mine->drop = 0.0f;
+        mine->ga = mine->gb = NULL;
+        to->linear->lora[to->block] = mine;
+    }
+    return BLIP2_OK;
+}
+
 static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net *net, const blip2_session_options *o, blip2_error *e)
 {
     const b2_config *c = &m->config;
@@ -78,14 +98,7 @@ static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net
     if (!s->kv) return B2_NOMEM(e, "a session");
     B2_TRY(b2_net_new(&s->net, c, e));
     b2_net_view(s->net, net);
-    if (net->n_slots) {
-        s->trained_net = true;
-        for (int i = 0; i < net->refs; i++) { /* same tree: share the trainer's slots, without its dropout */
-            b2_linear *to = s->net->ref[i].linear;
-            const b2_linear *from = net->ref[i].linear;
-            if (to) to->lora[net->ref[i].block] = from->lora[net->ref[i].block];
-        }
-    }
+    if (net->n_slots) B2_TRY(share_slots(s, net, e));
     for (int i = 0; i < o->n_adapters; i++) s->adapter[s->n_adapters++] = b2_adapter_ref(o->adapters[i]);
     if (o->n_adapters) B2_TRY(b2_adapters_attach(s->net, s->adapter, s->n_adapters, e));
     b2_queue_init(&s->q, m->device, &s->scratch, &s->step);

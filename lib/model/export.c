@@ -1,0 +1,197 @@
+/* Writing model folders: merged, converted, trained. One tensor is in memory at a time. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/half.h"
+#include "base/str.h"
+#include "model/lora.h"
+#include "model/weights.h"
+#include "text/text.h"
+
+typedef struct export_job {
+    const blip2_model *m;
+    const b2_net *net;
+    const blip2_adapter *add;
+    blip2_dtype dtype;
+    const char *dir;
+    blip2_error *e;
+} export_job;
+
+static bool tied_head(const export_job *j, const b2_param_ref *r) { return r->linear == &j->net->head && !b2_weights_find(j->m->file, r->name) && r->param->p == j->net->shared.p; }
+
+/* The dtype a tensor is written in. */
+static b2_st_dtype out_dtype(const export_job *j, const b2_param_ref *r)
+{
+    if (j->dtype == BLIP2_DTYPE_F32) return B2_ST_F32;
+    if (j->dtype == BLIP2_DTYPE_BF16) return B2_ST_BF16;
+    const b2_st_tensor *t = b2_weights_find(j->m->file, r->name);
+    return t ? t->dtype : B2_ST_F32;
+}
+
+static const b2_adapter_entry *entry_of(const blip2_adapter *a, int ref)
+{
+    for (int i = 0; a && i < a->entries; i++) {
+        if (a->entry[i].ref == ref) return &a->entry[i];
+    }
+    return NULL;
+}
+
+/* row += scale * B[row,:] A */
+static void add_lora(float *row, const b2_adapter_entry *x, int64_t o, int cols)
+{
+    for (int r = 0; r < x->r; r++) {
+        const float s = x->scale * x->b[o * x->r + r];
+        for (int k = 0; k < cols; k++) row[k] += s * x->a[(int64_t)r * cols + k];
+    }
+}
+
+static void load_row(const b2_param *p, int64_t o, float *row)
+{
+    for (int64_t k = 0; k < p->cols; k++) {
+        const int64_t at = o * p->cols + k;
+        row[k] = p->type == B2_F32 ? ((const float *)p->p)[at] : b2_bf16_to_f32(((const b2_bf16 *)p->p)[at]);
+    }
+}
+
+static blip2_status write_row(b2_st_writer *w, b2_st_dtype t, const float *row, uint16_t *narrow, int cols, blip2_error *e)
+{
+    if (t == B2_ST_F32) return b2_st_writer_data(w, row, (size_t)cols * 4, e);
+    for (int k = 0; k < cols; k++) narrow[k] = t == B2_ST_BF16 ? b2_f32_to_bf16(row[k]) : b2_f32_to_f16(row[k]);
+    return b2_st_writer_data(w, narrow, (size_t)cols * 2, e);
+}
+
+/* A tensor that stays as the file has it goes through byte by byte. */
+static const b2_st_tensor *verbatim(const export_job *j, int ref, b2_st_dtype t)
+{
+    const b2_param_ref *r = &j->net->ref[ref];
+    const b2_st_tensor *f = b2_weights_find(j->m->file, r->name);
+    const bool own = r->param->p == j->m->net->ref[ref].param->p; /* the model's weights, not a trainer's */
+    return f && own && f->dtype == t && !entry_of(j->add, ref) ? f : NULL;
+}
+
+static blip2_status write_tensor(const export_job *j, b2_st_writer *w, int ref, float *row, uint16_t *narrow)
+{
+    const b2_param *p = j->net->ref[ref].param;
+    const b2_st_dtype t = out_dtype(j, &j->net->ref[ref]);
+    const b2_st_tensor *f = verbatim(j, ref, t);
+    const b2_adapter_entry *x = entry_of(j->add, ref);
+    if (f) return b2_st_writer_data(w, f->data, f->bytes, j->e);
+    for (int64_t o = 0; o < p->rows; o++) {
+        load_row(p, o, row);
+        if (x) add_lora(row, x, o, p->cols);
+        B2_TRY(write_row(w, t, row, narrow, p->cols, j->e));
+    }
+    return BLIP2_OK;
+}
+
+static blip2_status feed(const export_job *j, b2_st_writer *w, float *row, uint16_t *narrow, int *kept)
+{
+    int n = 0;
+    for (int i = 0; i < j->net->refs; i++) {
+        const b2_param_ref *r = &j->net->ref[i];
+        if (tied_head(j, r)) continue;
+        B2_TRY(b2_st_writer_declare(w, r->name, out_dtype(j, r), r->rank, r->shape, j->e));
+        kept[n++] = i;
+    }
+    B2_TRY(b2_st_writer_begin(w, j->e));
+    for (int i = 0; i < n; i++) B2_TRY(write_tensor(j, w, kept[b2_st_writer_order(w, (size_t)i)], row, narrow));
+    return BLIP2_OK;
+}
+
+static blip2_status write_weights(const export_job *j, const char *path)
+{
+    b2_st_writer *w = NULL;
+    int widest = 1;
+    for (int i = 0; i < j->net->refs; i++) widest = j->net->ref[i].param->cols > widest ? j->net->ref[i].param->cols : widest;
+    float *row = malloc((size_t)widest * sizeof *row);
+    uint16_t *narrow = malloc((size_t)widest * sizeof *narrow);
+    int *kept = malloc((size_t)j->net->refs * sizeof *kept);
+    blip2_status s = row && narrow && kept ? b2_st_writer_open(&w, path, j->e) : B2_NOMEM(j->e, "an export");
+    if (s == BLIP2_OK) {
+        s = feed(j, w, row, narrow, kept);
+        if (s == BLIP2_OK) s = b2_st_writer_commit(w, j->e);
+        else b2_st_writer_abort(w);
+    }
+    free(row);
+    free(narrow);
+    free(kept);
+    return s;
+}
+
+/* config.json with its dtype fields changed: the file's own text, so that keys we do not know survive. */
+static blip2_status write_config(const export_job *j, const char *from, const char *to)
+{
+    b2_str out = {0};
+    char *text = NULL;
+    size_t n = 0;
+    static const char *const keys[] = {"\"torch_dtype\"", "\"dtype\""};
+    B2_TRY(b2_read_file(from, 1 << 20, &text, &n, j->e));
+    const char *want = j->dtype == BLIP2_DTYPE_BF16 ? "\"bfloat16\"" : "\"float32\"";
+    for (const char *p = text; *p && !out.failed;) {
+        const char *hit = NULL;
+        for (int k = 0; k < 2 && j->dtype != BLIP2_DTYPE_FILE; k++) {
+            if (strncmp(p, keys[k], strlen(keys[k])) == 0) hit = keys[k];
+        }
+        if (!hit) {
+            b2_str_addn(&out, p++, 1);
+            continue;
+        }
+        b2_str_addf(&out, "%s: %s", hit, want);
+        p += strlen(hit);
+        p += strspn(p, " \t\r\n:");
+        if (*p == '"') p = strchr(p + 1, '"') ? strchr(p + 1, '"') + 1 : p + 1;
+        else p += strcspn(p, ",}\r\n");
+    }
+    free(text);
+    const blip2_status s = out.failed ? B2_NOMEM(j->e, "config.json") : b2_write_file(to, out.p ? out.p : "", out.n, j->e);
+    b2_str_free(&out);
+    return s;
+}
+
+static blip2_status copy_if_there(const char *from, const char *to, const char *name, blip2_error *e)
+{
+    char *a = b2_path_join(from, name), *b = b2_path_join(to, name);
+    blip2_status s = a && b ? BLIP2_OK : B2_NOMEM(e, "a path");
+    if (s == BLIP2_OK && b2_file_exists(a)) s = b2_copy_file(a, b, e);
+    free(a);
+    free(b);
+    return s;
+}
+
+static blip2_status run(const export_job *j)
+{
+    static const char *const files[] = {"preprocessor_config.json", "processor_config.json", "generation_config.json"};
+    char *weights = b2_path_join(j->dir, "model.safetensors"), *config = b2_path_join(j->dir, "config.json"), *from = b2_path_join(j->m->dir, "config.json");
+    blip2_status s = weights && config && from ? b2_make_dirs(j->dir, j->e) : B2_NOMEM(j->e, "a path");
+    if (s == BLIP2_OK) s = write_weights(j, weights);
+    if (s == BLIP2_OK) s = write_config(j, from, config);
+    for (int i = 0; i < 3 && s == BLIP2_OK; i++) s = copy_if_there(j->m->dir, j->dir, files[i], j->e);
+    if (s == BLIP2_OK) s = b2_tokenizer_copy(j->m->dir, j->dir, j->e);
+    free(weights);
+    free(config);
+    free(from);
+    return s;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    char *ra = realpath(a, NULL), *rb = realpath(b, NULL);
+    const bool same = ra && rb && strcmp(ra, rb) == 0;
+    free(ra);
+    free(rb);
+    return same;
+}
+
+blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add, blip2_dtype dtype, const char *dir, blip2_error *e)
+{
+    const export_job j = {m, net, add, dtype, dir, e};
+    if (same_folder(m->dir, dir)) return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
+    return run(&j);
+}
+
+blip2_status blip2_model_export(const blip2_model *m, const blip2_adapter *a, blip2_dtype dtype, const char *out_dir, blip2_error *err)
+{
+    if (!m || !out_dir) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_export: model and out_dir must not be NULL");
+    if (a && memcmp(&a->model->config, &m->config, sizeof m->config) != 0)
+        return b2_fail(err, BLIP2_ERR_CONFIG, "the adapter was opened for a model of another configuration");
+    return b2_model_write(m, m->net, a, dtype, out_dir, err);
+}
