@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "model/lora.h"
+#include "model/model.h"
 
 float b2_lora_scale(double alpha, int r, bool rslora) { return (float)(alpha / (rslora ? sqrt((double)r) : (double)r)); }
 
