@@ -129,6 +129,38 @@ static void sleeping_workers_are_woken(void **state)
     b2_pool_close(p);
 }
 
+/* Both are inside; the worker's chunk takes long, the caller's does not. */
+struct delay {
+    struct meeting meeting;
+    long ns;
+    int done[2];
+};
+
+static void finish_late(void *ctx, int64_t chunk, int worker)
+{
+    struct delay *d = ctx;
+    meet(&d->meeting, chunk, worker);
+    if (worker && d->ns) nanosleep(&(struct timespec){.tv_nsec = d->ns}, NULL);
+    d->done[chunk] = 1;
+}
+
+static void slow_workers_are_waited_for(void **state)
+{
+    (void)state;
+    static const long delays[] = {0, 1000, 5000000,
+                                  30000000}; /* while the caller spins, and while it sleeps */
+    b2_pool *p;
+    assert_int_equal(b2_pool_open(&p, 2, NULL), BLIP2_OK);
+    for (int r = 0; r < 12; r++) {
+        struct delay d = {.ns = delays[r % 4]};
+        b2_pool_run(p, 2, finish_late, &d);
+        int done = d.done[0] + d.done[1];
+        if (done != 2) nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL); /* d is still in use */
+        assert_int_equal(done, 2);
+    }
+    b2_pool_close(p);
+}
+
 struct caller {
     b2_pool *pool;
     int64_t sum;
@@ -140,12 +172,19 @@ static void add_up(void *ctx, int64_t chunk, int worker)
     atomic_fetch_add((_Atomic int64_t *)ctx, chunk);
 }
 
+static void add_slowly(void *ctx, int64_t chunk, int worker)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20000},
+              NULL); /* long enough for the other callers to come in between */
+    add_up(ctx, chunk, worker);
+}
+
 static void *call_often(void *arg)
 {
     struct caller *c = arg;
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 30; i++) {
         _Atomic int64_t sum = 0;
-        b2_pool_run(c->pool, 20, add_up, &sum);
+        b2_pool_run(c->pool, 20, i % 2 ? add_up : add_slowly, &sum);
         c->sum += sum;
     }
     return NULL;
@@ -164,7 +203,7 @@ static void callers_queue_up(void **state)
     }
     for (int i = 0; i < 4; i++) {
         pthread_join(t[i], NULL);
-        assert_int_equal(c[i].sum, 300 * 190);
+        assert_int_equal(c[i].sum, 30 * 190);
     }
     b2_pool_close(p);
 }
@@ -328,6 +367,7 @@ int main(void)
         cmocka_unit_test(no_pool_runs_in_the_caller),
         cmocka_unit_test(short_runs_follow_each_other),
         cmocka_unit_test(sleeping_workers_are_woken),
+        cmocka_unit_test(slow_workers_are_waited_for),
         cmocka_unit_test(callers_queue_up),
         cmocka_unit_test(subnormals_are_flushed_inside_only),
         cmocka_unit_test(a_forked_child_works_alone),
