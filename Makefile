@@ -84,9 +84,11 @@ EX_COMMON  := $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/*.c))
 program_obj = $(patsubst %.c,$(OBJ)/%.o,$(wildcard examples/$1/*.c)) $(EX_COMMON)
 BENCHES    := $(patsubst bench/%.c,%,$(wildcard bench/*.c))
 
-UNIT   := $(patsubst %.c,%,$(wildcard tests/unit/test_*.c tests/grad/grad_*.c))
-GOLDEN := $(patsubst %.c,%,$(wildcard tests/golden/golden_*.c))
-FUZZ   := $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+# A name that ends in _common is shared code, not a program.
+tests  = $(patsubst %.c,%,$(filter-out %_common.c,$(wildcard $1)))
+UNIT   := $(call tests,tests/unit/test_*.c tests/grad/grad_*.c)
+GOLDEN := $(call tests,tests/golden/golden_*.c)
+FUZZ   := $(call tests,tests/fuzz/fuzz_*.c)
 CHECK  := $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/check/*.c))
 # What several test programs share: every other C file there.
 TEST_SHARED := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(addsuffix .c,$(UNIT) $(GOLDEN) $(FUZZ)) tests/fuzz/replay_main.c, \
