@@ -6,7 +6,7 @@
 #include "kernels/cpu/tile.h"
 
 enum {
-    KC = 512,          /* length of the pieces of k: a panel's piece stays in the second-level cache */
+    KC = 256,          /* length of the pieces of k: a panel's piece stays in the second-level cache */
     GROUP = 48,        /* weight rows of a task with many outputs; activation rows of one with few */
     SMALL = 1 << 18,   /* weights up to this size are packed */
     SMALL_ROWS = 96    /* ... if so many rows share them */
