@@ -32,9 +32,9 @@ void unit_remove(char *folder)
 
 const char *unit_path(const char *dir, const char *name)
 {
-    static char ring[8][2048];
+    static char ring[64][2048];
     static unsigned turn;
-    char *p = ring[turn++ % 8];
+    char *p = ring[turn++ % 64];
     snprintf(p, sizeof ring[0], "%s/%s", dir, name);
     return p;
 }
