@@ -1,0 +1,90 @@
+/* One optimizer step: micro-batches, clipping, AdamW. */
+#include <math.h>
+#include <string.h>
+#include "train/trainer.h"
+
+static bool row_left(const blip2_trainer *t) { return t->done < t->lo.steps; }
+
+static void begin_step(blip2_trainer *t)
+{
+    const double n = (double)t->done + 1.0;
+    memset(t->flat.g, 0, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+    t->step = (b2_step){.seed = t->o.seed, .step = (uint64_t)t->done, .lr = (float)b2_schedule_lr(&t->schedule, t->done), .beta1 = (float)t->o.beta1,
+                        .beta2 = (float)t->o.beta2, .eps = (float)t->o.eps, .weight_decay = (float)t->o.weight_decay,
+                        .c1 = (float)(1.0 / (1.0 - pow(t->o.beta1, n))), .c2 = (float)(1.0 / (1.0 - pow(t->o.beta2, n)))};
+}
+
+static blip2_status micro_pass(blip2_trainer *t, double *loss, blip2_step_report *r, blip2_error *e)
+{
+    const b2_micro *x = b2_loader_next(t->loader);
+    const b2_pass p = b2_trainer_pass(t);
+    if (x->status != BLIP2_OK) return b2_fail(e, x->status, "%s", x->error.text);
+    if (x->b.batch == 0) return BLIP2_OK;
+    t->step.sample = x->sample;
+    b2_train_pass(&p, t->net, &x->b, loss, false);
+    t->flat.g[t->flat.total] += (float)x->tokens;
+    r->samples += x->b.batch;
+    r->tokens += x->tokens;
+    return b2_queue_finish(&t->q, e);
+}
+
+/* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW. */
+static blip2_status update(blip2_trainer *t, double loss, double *norm, blip2_error *e)
+{
+    b2_flat *f = &t->flat;
+    const double tokens = f->g[f->total];
+    double sum = 0, clip = 1.0;
+    b2_sumsq(&t->q, &sum, f->g, f->total);
+    B2_TRY(b2_queue_finish(&t->q, e));
+    *norm = sqrt(sum) / tokens;
+    if (t->o.clip > 0 && t->o.clip / (*norm + 1e-6) < 1.0) clip = t->o.clip / (*norm + 1e-6);
+    t->step.finite = isfinite(loss) && isfinite(sum);
+    t->step.gscale = (float)(clip / tokens);
+    b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
+    b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed, f->total - f->decayed, 0.0f);
+    B2_TRY(b2_queue_finish(&t->q, e));
+    return t->step.finite ? BLIP2_OK : b2_trainer_find_nonfinite(t, e);
+}
+
+static void finish_step(blip2_trainer *t, double loss, double norm, blip2_step_report *r)
+{
+    const int64_t per_epoch = b2_loader_steps_per_epoch(t->data->rows, &t->lo);
+    if (t->done % per_epoch == 0) {
+        t->epoch_loss = 0;
+        t->epoch_tokens = 0;
+    }
+    t->epoch_loss += loss;
+    t->epoch_tokens += r->tokens;
+    r->epoch = (int)(t->done / per_epoch);
+    t->done++;
+    r->step = t->done;
+    r->done = !row_left(t);
+    r->epoch_ended = r->done || t->done % per_epoch == 0;
+    r->loss = loss / (double)r->tokens;
+    r->epoch_loss = t->epoch_loss / (double)t->epoch_tokens;
+    r->lr = t->step.lr;
+    r->grad_norm = norm;
+}
+
+static blip2_status run_step(blip2_trainer *t, blip2_step_report *r, blip2_error *e)
+{
+    double loss = 0, norm = 0;
+    begin_step(t);
+    for (int i = 0; i < t->o.accumulate; i++) B2_TRY(micro_pass(t, &loss, r, e));
+    B2_TRY(update(t, loss, &norm, e));
+    finish_step(t, loss, norm, r);
+    return BLIP2_OK;
+}
+
+blip2_status blip2_trainer_step(blip2_trainer *t, blip2_step_report *report, blip2_error *e)
+{
+    if (!t || !report || report->size != sizeof *report) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_step: a trainer and a report of size %zu are needed", sizeof *report);
+    *report = (blip2_step_report){.size = sizeof *report, .step = t->done, .steps = t->lo.steps, .done = !row_left(t)};
+    if (!row_left(t)) return b2_fail(e, BLIP2_ERR_STATE, "all %lld steps are done", (long long)t->lo.steps);
+    const blip2_status s = run_step(t, report, e);
+    if (s == BLIP2_OK) return s;
+    /* Nothing of this step counts: weights and moments are untouched, and the data begin again where it began. */
+    b2_loader_seek(t->loader, t->done * t->o.accumulate);
+    if (s == BLIP2_ERR_CANCELLED) t->cancel = 0;
+    return s;
+}

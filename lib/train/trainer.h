@@ -1,0 +1,73 @@
+/* The trainer behind blip2_trainer: what trains, its memory, its place in the data. */
+#ifndef B2_TRAIN_TRAINER_H
+#define B2_TRAIN_TRAINER_H
+#include "model/lora.h"
+#include "train/feature_cache.h"
+#include "train/loader.h"
+#include "train/schedule.h"
+
+/* One trained tensor: floats at..at+n-1 of the four flat buffers. */
+typedef struct b2_trained {
+    char name[144]; /* the checkpoint's; MODULE.lora_A.weight for adapters */
+    int64_t at, n;
+    int rank;
+    int64_t shape[4];
+    bool decay;
+    int ref;  /* index into net->ref */
+    int slot; /* of net->slots for an adapter's matrix, else -1 */
+    char matrix; /* 'A' or 'B' of an adapter, 'W' for a weight itself */
+} b2_trained;
+
+/* Flat buffers; every tensor starts on a multiple of 16 floats, and the gaps stay 0. */
+typedef struct b2_flat {
+    float *w, *g, *m, *v; /* g has one more float behind `total`: the step's tokens */
+    int64_t decayed;      /* tensors with weight decay fill 0..decayed-1, the others decayed..total-1 */
+    int64_t total;
+} b2_flat;
+
+typedef struct b2_trainer_sizes {
+    size_t state, save, scratch, loader, mapped;
+} b2_trainer_sizes;
+
+struct blip2_trainer {
+    blip2_model *model;
+    const blip2_dataset *data;
+    blip2_trainer_options o; /* strings are copies */
+    blip2_adapter *init;     /* of init_adapter, until its values are copied */
+    b2_net *net;
+    b2_lora_config lora;
+    b2_trained *tensor;
+    int tensors;
+    b2_flat flat;
+    b2_texts texts;
+    b2_pictures pictures;
+    float *features; /* cached image tokens in the state arena, or NULL */
+    b2_feature_file file;
+    b2_loader *loader;
+    b2_loader_options lo;
+    b2_schedule schedule;
+    b2_trainer_sizes size;
+    b2_arena state, save, scratch;
+    b2_step step;
+    b2_queue q;
+    int64_t done;       /* steps */
+    double epoch_loss;  /* sum over the epoch's tokens so far */
+    int64_t epoch_tokens;
+    _Atomic int cancel;
+};
+
+/* BLIP2_ERR_ARGUMENT naming the field. */
+blip2_status b2_trainer_options_check(const blip2_trainer_options *o, blip2_error *e);
+/* Chooses what trains: fills net, lora, tensor, and the flat sizes. */
+blip2_status b2_trainer_select(blip2_trainer *t, blip2_error *e);
+/* Takes the flat buffers from the arena (maybe dry) and points the net at them. */
+void b2_trainer_bind(blip2_trainer *t, b2_arena *a);
+/* First values: the model's, the initial adapter's, or fresh LoRA matrices. */
+void b2_trainer_init_values(blip2_trainer *t);
+/* The pass of a step. */
+b2_pass b2_trainer_pass(blip2_trainer *t);
+/* Entries for b2_adapter_save, viewing the trained matrices; malloc'ed, *n of them. */
+b2_adapter_entry *b2_trainer_entries(const blip2_trainer *t, int *n);
+/* After a step whose result is not finite: looks at its samples one by one, names the first bad op in e. */
+blip2_status b2_trainer_find_nonfinite(blip2_trainer *t, blip2_error *e);
+#endif
