@@ -225,7 +225,7 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.
 HOUSE    := $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
-selected  = $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1)
+selected  = $(strip $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1))
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))
 test-programs: $(TEST_PROGRAMS)
