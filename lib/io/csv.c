@@ -102,7 +102,11 @@ static blip2_status read_record(struct reader *r)
     return BLIP2_OK;
 }
 
-static bool is_blank(const struct reader *r) { return r->fields == 1 && !r->quoted && !r->field[0][0]; }
+/* A line of nothing, or of spaces and tabs, is no row (pandas skips the same). */
+static bool is_blank(const struct reader *r)
+{
+    return r->fields == 1 && !r->quoted && !r->field[0][strspn(r->field[0], " \t")];
+}
 
 /* Text that C strings and Unicode readers can hold, or the line where it is not. */
 static blip2_status check_text(const struct reader *r)
