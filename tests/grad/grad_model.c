@@ -68,7 +68,8 @@ static void random_weights(rig *k, b2_rng *r)
     for (int i = 0; i < k->net->refs; i++) {
         b2_param *p = k->net->ref[i].param;
         const int64_t n = (int64_t)p->rows * p->cols;
-        k->w[i] = grad_random(r, n, k->net->ref[i].matrix ? 1.0 / sqrt((double)p->cols) : 0.3);
+        const double soft = strstr(k->net->ref[i].name, "Attention.q.") ? 1.0 / sqrt((double)k->c.t5.dkv) : 1.0; /* T5 does not scale scores */
+        k->w[i] = grad_random(r, n, k->net->ref[i].matrix ? soft / sqrt((double)p->cols) : 0.3);
         if (strstr(k->net->ref[i].name, "norm") || strstr(k->net->ref[i].name, "LayerNorm")) {
             for (int64_t j = 0; j < n && strstr(k->net->ref[i].name, ".weight"); j++) k->w[i][j] += 1.0f;
         }
@@ -201,7 +202,7 @@ static void check_lora(const char *targets, float drop, bool recompute)
         const b2_param *p = k.net->ref[refs[i]].param;
         b2_lora_slot *s = &k.net->slots[i];
         k.la[i] = grad_random(&r, 2 * p->cols, 1.0 / sqrt((double)p->cols));
-        k.lb[i] = grad_random(&r, 2 * p->rows, 0.5);
+        k.lb[i] = grad_random(&r, 2 * p->rows, 0.15);
         s->ga = k.ga[i] = calloc((size_t)(2 * p->cols), sizeof(float));
         s->gb = k.gb[i] = calloc((size_t)(2 * p->rows), sizeof(float));
         s->ab[0] = (b2_lora_ab){k.la[i], k.lb[i], 2, 1.5f};
