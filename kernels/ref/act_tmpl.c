@@ -4,28 +4,30 @@
 
 #define SQRT_HALF      0.70710678118654752440f
 #define INV_SQRT_2PI   0.39894228040143267794f
-#define SQRT_2_OVER_PI 0.79788456080286535588f
-#define GELU_CUBIC     0.044715f /* gelu_new: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+#define SQRT_8_OVER_PI 1.59576912160573071176f
+#define GELU_CUBIC     0.044715f
 
 static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
 /* erfc instead of 1 + erf keeps the digits of the left tail. */
 static float normal_cdf(float x) { return 0.5f * erfcf(-x * SQRT_HALF); }
-static float gelu_new_tanh(float x) { return tanhf(SQRT_2_OVER_PI * (x + GELU_CUBIC * x * x * x)); }
+/* 0.5 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as a sigmoid: keeps the digits of the left tail too. */
+static float gelu_new_cdf(float x) { return sigmoid(SQRT_8_OVER_PI * (x + GELU_CUBIC * x * x * x)); }
 
 static float apply(int fn, float x)
 {
     switch (fn) {
     case B2_RELU: return x < 0 ? 0 : x;
     case B2_GELU: return x * normal_cdf(x);
-    case B2_GELU_NEW: return 0.5f * x * (1 + gelu_new_tanh(x));
+    case B2_GELU_NEW: return x * gelu_new_cdf(x);
     default: return x * sigmoid(x);
     }
 }
 
+/* The cdf is odd around 1/2: 1 - cdf(x) = cdf(-x). */
 static float gelu_new_slope(float x)
 {
-    const float t = gelu_new_tanh(x);
-    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * x * x);
+    const float p = gelu_new_cdf(x);
+    return p + x * p * gelu_new_cdf(-x) * SQRT_8_OVER_PI * (1 + 3 * GELU_CUBIC * x * x);
 }
 
 static float slope(int fn, float x)
@@ -34,7 +36,7 @@ static float slope(int fn, float x)
     case B2_RELU: return x > 0 ? 1 : 0;
     case B2_GELU: return normal_cdf(x) + x * INV_SQRT_2PI * expf(-0.5f * x * x);
     case B2_GELU_NEW: return gelu_new_slope(x);
-    default: return sigmoid(x) * (1 + x * (1 - sigmoid(x)));
+    default: return sigmoid(x) * (1 + x * sigmoid(-x));
     }
 }
 

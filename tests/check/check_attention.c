@@ -1,0 +1,383 @@
+/* Checks of attention, forward and backward: lengths, positions, shared keys, causal, bias, dropout, nothing
+ * visible. */
+#include "harness.h"
+#include <math.h>
+#include <string.h>
+
+#define MOST_KEYS 512
+
+typedef struct attn {
+    b2_attn a;
+    const b2_step *step;
+    ck_buf *q, *k, *v, *bias, *klen, *qpos, *kvrow; /* the last four or NULL */
+    ck_buf *ctx, *lse; /* outputs of the forward; lse: an input of the backward */
+    ck_buf *dctx, *dq, *dk, *dv, *dbias;
+} attn;
+
+/* One query row of one head in double. `size`: of the terms of the largest score, which exp turns into
+ * relative error. */
+typedef struct row {
+    int keys;
+    int64_t key0, bias0; /* row of key 0 in k and v; place of key 0's bias */
+    double s[MOST_KEYS], keep[MOST_KEYS], lse, size;
+} row;
+
+static double at(const ck_buf *b, int64_t i) { return b ? b->was[i] : 0; }
+
+static void score_row(attn *t, int b, int h, int i, row *r)
+{
+    const b2_attn *a = &t->a;
+    const int position = (t->qpos ? (int)at(t->qpos, b) : 0) + i;
+    const uint64_t key =
+        a->drop > 0 ? b2_drop_key(t->step->seed, t->step->step, t->step->sample[b], a->site) : 0;
+    r->keys = a->tk;
+    if (t->klen && at(t->klen, b) < r->keys) r->keys = (int)at(t->klen, b);
+    if (a->causal && position + 1 < r->keys) r->keys = position + 1;
+    r->key0 = (t->kvrow ? (int64_t)at(t->kvrow, b) : b) * a->krows;
+    r->bias0 = (int64_t)h * a->ldbias + a->bias0 - position;
+    r->size = 1;
+    double top = -INFINITY, sum = 0;
+    for (int j = 0; j < r->keys; j++) {
+        double dot = 0, size = 0;
+        for (int d = 0; d < a->dim; d++) {
+            const double p = a->scale * t->q->was[((int64_t)b * a->tq + i) * a->ldq + h * a->dim + d] *
+                             t->k->was[(r->key0 + j) * a->ldk + h * a->dim + d];
+            dot += p;
+            size += fabs(p);
+        }
+        const double bias = t->bias ? at(t->bias, r->bias0 + j) : 0;
+        r->s[j] = dot + bias;
+        r->size = fmax(r->size, 1 + size + fabs(bias));
+        top = fmax(top, r->s[j]);
+        const uint32_t e = (uint32_t)h << 24 | (uint32_t)i << 12 | (uint32_t)j;
+        r->keep[j] = !(a->drop > 0)                                 ? 1
+                     : b2_drop_keep(key, e, b2_drop_limit(a->drop)) ? 1 / (1 - (double)a->drop)
+                                                                    : 0;
+    }
+    for (int j = 0; j < r->keys; j++) sum += exp(r->s[j] - top);
+    r->lse = r->keys > 0 ? top + log(sum) : -INFINITY;
+}
+
+/* ---- random cases
+ * -------------------------------------------------------------------------------------------------- */
+
+typedef struct plan {
+    int batch, heads, dim, tq, tk;
+    bool bias, causal, ragged, decode, shared;
+    float drop;
+} plan;
+
+/* Key rows that nobody may look at hold NaN. */
+static void poison(attn *t)
+{
+    const b2_attn *a = &t->a;
+    for (int item = 0; item < a->batch; item++) {
+        int seen = 0;
+        for (int b = 0; b < a->batch; b++) {
+            const int len = t->klen ? ((const int32_t *)t->klen->p)[b] : a->tk;
+            if ((t->kvrow ? ((const int32_t *)t->kvrow->p)[b] : b) == item && len > seen) seen = len;
+        }
+        for (int64_t j = seen < a->tk ? seen : a->tk; j < a->krows; j++) {
+            for (int64_t d = 0; d < a->heads * a->dim; d++) {
+                ck_set(t->k, (item * (int64_t)a->krows + j) * a->ldk + d, NAN);
+                ck_set(t->v, (item * (int64_t)a->krows + j) * a->ldv + d, NAN);
+            }
+        }
+    }
+}
+
+static void vectors(ck *c, attn *t, const plan *p)
+{
+    b2_attn *a = &t->a;
+    if (p->ragged) {
+        t->klen = ck_in(c, CK_I32, a->batch, 0);
+        for (int b = 0; b < a->batch; b++)
+            ck_set(t->klen, b, ck_below(c, 5) ? 1 + ck_below(c, a->tk) : ck_below(c, 2) * (a->tk + 3));
+        a->klen = t->klen->p;
+    }
+    if (p->decode) {
+        t->qpos = ck_in(c, CK_I32, a->batch, 0);
+        for (int b = 0; b < a->batch; b++) ck_set(t->qpos, b, ck_below(c, a->tk));
+        a->qpos = t->qpos->p;
+    }
+    if (p->shared) {
+        t->kvrow = ck_in(c, CK_I32, a->batch, 0);
+        for (int b = 0; b < a->batch; b++) ck_set(t->kvrow, b, ck_below(c, a->batch));
+        a->kvrow = t->kvrow->p;
+    }
+    if (p->bias) {
+        a->bias0 = a->tq - 1 + (p->decode ? a->tk - 1 : 0) + ck_below(c, 3);
+        a->ldbias = a->bias0 + a->tk + ck_below(c, 3);
+        t->bias = ck_in(c, CK_F32, (int64_t)a->heads * a->ldbias, 2);
+        a->bias = t->bias->p;
+    }
+}
+
+static void build(ck *c, attn *t, const plan *p)
+{
+    b2_attn *a = &t->a;
+    const int width = p->heads * p->dim;
+    *t = (attn){.a = {.batch = p->batch, .heads = p->heads, .dim = p->dim, .tq = p->tq, .tk = p->tk},
+                .step = &c->step};
+    a->krows = c->bench ? p->tk : p->tk + (ck_flip(c) ? ck_below(c, 5) : 0);
+    a->scale = p->bias ? 1 : (float)(1 / sqrt(p->dim));
+    a->causal = p->causal;
+    a->drop = p->drop;
+    a->site = (uint32_t)ck_below(c, 5000);
+    const int gap = c->bench     ? 2 * width
+                    : ck_flip(c) ? ck_below(c, 30)
+                                 : 0; /* 2*width: q, k and v side by side */
+    a->ldq = width + gap;
+    a->ldk = width + gap;
+    a->ldv = width + gap + (c->bench ? 0 : ck_below(c, 2));
+    vectors(c, t, p);
+    t->q = ck_in(c, CK_F32, (int64_t)a->batch * a->tq * a->ldq, p->bias ? 0.5 : 2);
+    t->k = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldk, p->bias ? 0.5 : 2);
+    t->v = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldv, 2);
+    a->q = t->q->p, a->k = t->k->p, a->v = t->v->p;
+    if (!c->bench) poison(t);
+}
+
+static void label(const attn *t, ck_call *call)
+{
+    const b2_attn *a = &t->a;
+    snprintf(call->shape, sizeof call->shape, "%d x %d heads x %d, %d queries, %d of %d keys%s%s%s%s%s%s",
+             a->batch, a->heads, a->dim, a->tq, a->tk, a->krows, t->bias ? " bias" : "",
+             a->causal ? " causal" : "", t->klen ? " klen" : "", t->qpos ? " qpos" : "",
+             t->kvrow ? " kvrow" : "", a->drop > 0 ? " drop" : "");
+}
+
+/* BLIP-2's own: ViT, T5 encoder, decoder steps (self, cross), then the quickstart's ViT. */
+static const plan bench_plans[] = {
+    {.batch = 1, .heads = 16, .dim = 88, .tq = 257, .tk = 257},
+    {.batch = 1, .heads = 32, .dim = 64, .tq = 48, .tk = 48, .bias = true, .ragged = true},
+    {.batch = 1, .heads = 12, .dim = 64, .tq = 32, .tk = 257},
+    {.batch = 4, .heads = 32, .dim = 64, .tq = 1, .tk = 20, .bias = true, .decode = true, .causal = true},
+    {.batch = 4, .heads = 32, .dim = 64, .tq = 1, .tk = 48, .ragged = true},
+    {.batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50},
+    {.batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50, .drop = 0.1f},
+};
+#define BENCH_PLANS (int)(sizeof bench_plans / sizeof bench_plans[0])
+
+static const plan edge_plans[] = {
+    {.batch = 1, .heads = 2, .dim = 88, .tq = 65, .tk = 65},
+    {.batch = 2, .heads = 3, .dim = 64, .tq = 48, .tk = 48, .bias = true, .ragged = true},
+    {.batch = 1, .heads = 1, .dim = 16, .tq = 3, .tk = 257},
+    {.batch = 3, .heads = 2, .dim = 64, .tq = 1, .tk = 33, .bias = true, .decode = true, .causal = true},
+    {.batch = 5, .heads = 2, .dim = 32, .tq = 1, .tk = 40, .ragged = true, .decode = true, .bias = true},
+    {.batch = 2, .heads = 2, .dim = 8, .tq = 31, .tk = 31, .bias = true, .causal = true, .drop = 0.1f},
+    {.batch = 0, .heads = 2, .dim = 8, .tq = 3, .tk = 3},
+    {.batch = 2, .heads = 2, .dim = 8, .tq = 0, .tk = 3},
+};
+#define EDGE_PLANS (int)(sizeof edge_plans / sizeof edge_plans[0])
+
+static plan random_plan(ck *c, bool backward)
+{
+    static const int dims[] = {1, 4, 7, 8, 16, 24, 32, 40, 64, 80, 88, 96, 128};
+    plan p = {.batch = 1 + ck_below(c, 3), .heads = 1 + ck_below(c, 4), .dim = dims[ck_below(c, 13)]};
+    p.tq = ck_size(c, ck_flip(c) ? 4 : 70);
+    p.tk = ck_flip(c) ? p.tq : ck_size(c, 140);
+    p.bias = ck_flip(c);
+    p.causal = ck_flip(c);
+    p.ragged = ck_flip(c);
+    p.decode = ck_below(c, 3) == 0;
+    p.shared = !backward && ck_below(c, 3) == 0;
+    p.drop = ck_below(c, 3) ? 0 : 0.25f;
+    return p;
+}
+
+static void every_plan(ck *c, bool backward, void (*run)(ck *, const plan *))
+{
+    for (int i = 0; c->bench && i < BENCH_PLANS; i++) {
+        if (!backward || !bench_plans[i].decode) run(c, &bench_plans[i]);
+    }
+    if (c->bench) return;
+    for (int i = 0; i < EDGE_PLANS; i++) run(c, &edge_plans[i]);
+    for (int i = 0; i < 40; i++) {
+        const plan p = random_plan(c, backward);
+        run(c, &p);
+    }
+}
+
+/* ---- forward
+ * ------------------------------------------------------------------------------------------------------- */
+
+static void call_fwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
+{
+    attn *t = args;
+    k->attn_fwd(q, t->ctx->p, ck_ptr(t->lse), &t->a, ws);
+}
+
+static size_t ws_fwd(const b2_kernels *k, void *args, int threads)
+{
+    return k->attn_fwd_ws(&((attn *)args)->a, threads);
+}
+
+static void read_inputs(attn *t)
+{
+    ck_buf *all[] = {t->q, t->k, t->v, t->bias, t->klen, t->qpos, t->kvrow, t->dctx, t->lse, t->dbias};
+    for (int i = 0; i < 10; i++) (void)ck_was(all[i]);
+}
+
+static void want_ctx_row(attn *t, int b, int h, int i)
+{
+    row r;
+    const b2_attn *a = &t->a;
+    score_row(t, b, h, i, &r);
+    ck_want(t->lse, ((int64_t)b * a->heads + h) * a->tq + i, r.lse, r.size);
+    for (int d = 0; d < a->dim; d++) {
+        double sum = 0, size = 0;
+        for (int j = 0; j < r.keys; j++) {
+            const double x =
+                exp(r.s[j] - r.lse) * r.keep[j] * t->v->was[(r.key0 + j) * a->ldv + h * a->dim + d];
+            sum += x;
+            size += fabs(x);
+        }
+        ck_want(t->ctx, (((int64_t)b * a->tq + i) * a->heads + h) * a->dim + d, sum, size * r.size);
+    }
+}
+
+static void for_each_row(attn *t, void (*fn)(attn *, int, int, int))
+{
+    read_inputs(t);
+    for (int b = 0; b < t->a.batch; b++) {
+        for (int h = 0; h < t->a.heads; h++) {
+            for (int i = 0; i < t->a.tq; i++) fn(t, b, h, i);
+        }
+    }
+}
+
+static void want_fwd(void *args) { for_each_row(args, want_ctx_row); }
+
+static void forward_case(ck *c, const plan *p)
+{
+    attn t;
+    build(c, &t, p);
+    const int64_t rows = (int64_t)p->batch * p->tq, width = (int64_t)p->heads * p->dim;
+    t.ctx = ck_out(c, CK_ACT, rows, width, width);
+    if (!c->bench && ck_flip(c)) t.lse = ck_out(c, CK_F32, 1, rows * p->heads, rows * p->heads);
+    ck_call call = {.args = &t, .call = call_fwd, .ws = ws_fwd, .want = want_fwd};
+    call.flops = 4.0 * (double)(rows * width) * p->tk;
+    call.bytes = 4.0 * (double)width * p->batch * (2 * p->tq + 2 * p->tk);
+    label(&t, &call);
+    ck_run(c, &call);
+}
+
+static void check_fwd(ck *c) { every_plan(c, false, forward_case); }
+
+/* ---- backward
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void call_bwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
+{
+    attn *t = args;
+    k->attn_bwd(q, t->dq->p, (int)t->dq->ld, t->dk->p, (int)t->dk->ld, t->dv->p, (int)t->dv->ld,
+                ck_ptr(t->dbias), t->dctx->p, t->lse->p, &t->a, ws);
+}
+
+static size_t ws_bwd(const b2_kernels *k, void *args, int threads)
+{
+    return k->attn_bwd_ws(&((attn *)args)->a, threads);
+}
+
+static void add(ck_buf *b, int64_t i, double x, double size)
+{
+    b->want[i] += x;
+    b->mag[i] += fabs(size);
+}
+
+static void want_grad_row(attn *t, int b, int h, int i)
+{
+    row r;
+    const b2_attn *a = &t->a;
+    const int64_t q0 = (int64_t)b * a->tq + i, column = (int64_t)h * a->dim;
+    double dp[MOST_KEYS], size[MOST_KEYS], mean = 0, mean_size = 0, p[MOST_KEYS];
+    score_row(t, b, h, i, &r);
+    const double lse = at(t->lse, ((int64_t)b * a->heads + h) * a->tq + i);
+    for (int j = 0; j < r.keys; j++) {
+        p[j] = exp(r.s[j] - lse);
+        dp[j] = size[j] = 0;
+        for (int d = 0; d < a->dim; d++) {
+            const double g = t->dctx->was[q0 * a->heads * a->dim + column + d];
+            const double x = r.keep[j] * g * t->v->was[(r.key0 + j) * a->ldv + column + d];
+            dp[j] += x;
+            size[j] += fabs(x);
+            add(t->dv, (r.key0 + j) * t->dv->ld + column + d, p[j] * r.keep[j] * g,
+                p[j] * r.keep[j] * g * r.size);
+        }
+        mean += p[j] * dp[j];
+        mean_size += p[j] * size[j];
+    }
+    for (int j = 0; j < r.keys; j++) {
+        const double ds = p[j] * (dp[j] - mean), terms = p[j] * (size[j] + mean_size) * r.size;
+        if (t->dbias) add(t->dbias, r.bias0 + j, ds, terms);
+        for (int d = 0; d < a->dim; d++) {
+            const double q = a->scale * t->q->was[q0 * a->ldq + column + d];
+            const double k = a->scale * t->k->was[(r.key0 + j) * a->ldk + column + d];
+            add(t->dq, q0 * t->dq->ld + column + d, ds * k, terms * k);
+            add(t->dk, (r.key0 + j) * t->dk->ld + column + d, ds * q, terms * q);
+        }
+    }
+}
+
+static void want_bwd(void *args)
+{
+    attn *t = args;
+    for (int64_t i = 0; t->dbias && i < t->dbias->n; i++)
+        ck_want(t->dbias, i, ck_was(t->dbias)[i], fabs(ck_was(t->dbias)[i]));
+    for_each_row(t, want_grad_row);
+}
+
+/* What the forward would have kept; row by row in double, as nothing else is at hand yet. */
+static void fill_lse(attn *t)
+{
+    const b2_attn *a = &t->a;
+    for (int64_t n = 0; n < t->lse->n; n++) {
+        const int b = (int)(n / a->tq / a->heads), h = (int)(n / a->tq % a->heads), i = (int)(n % a->tq);
+        const int position = (a->qpos ? a->qpos[b] : 0) + i;
+        int keys = a->klen && a->klen[b] < a->tk ? a->klen[b] : a->tk;
+        if (a->causal && position + 1 < keys) keys = position + 1;
+        double sum = 0;
+        for (int j = 0; j < keys; j++) {
+            double s = a->bias ? a->bias[(int64_t)h * a->ldbias + a->bias0 + j - position] : 0;
+            const float *q = a->q + ((int64_t)b * a->tq + i) * a->ldq + h * a->dim;
+            const float *k = a->k + ((int64_t)b * a->krows + j) * a->ldk + h * a->dim;
+            for (int d = 0; d < a->dim; d++) s += (double)a->scale * q[d] * k[d];
+            sum += exp(s);
+        }
+        ck_set(t->lse, n, log(sum));
+    }
+}
+
+static void backward_case(ck *c, const plan *p)
+{
+    attn t;
+    build(c, &t, p);
+    const b2_attn *a = &t.a;
+    const int64_t rows = (int64_t)p->batch * p->tq, keys = (int64_t)p->batch * a->krows,
+                  width = (int64_t)p->heads * p->dim;
+    t.lse = ck_in(c, CK_F32, rows * p->heads, 0);
+    fill_lse(&t);
+    t.dctx = ck_in(c, CK_F32, rows * width, 1);
+    t.dq = ck_out(c, CK_F32, rows, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
+    t.dk = ck_out(c, CK_F32, keys, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
+    t.dv = ck_out(c, CK_F32, keys, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
+    const int64_t biases = (int64_t)a->heads * a->ldbias;
+    if (t.bias && (c->bench || ck_flip(c))) t.dbias = ck_inout(c, CK_F32, 1, biases, biases, 1);
+    ck_call call = {.args = &t, .call = call_bwd, .ws = ws_bwd, .want = want_bwd};
+    call.flops = 10.0 * (double)(rows * width) * p->tk;
+    call.bytes = 4.0 * (double)width * p->batch * (3 * p->tq + 4 * p->tk);
+    label(&t, &call);
+    if (t.dbias) strcat(call.shape, " dbias");
+    ck_run(c, &call);
+}
+
+static void check_bwd(ck *c) { every_plan(c, true, backward_case); }
+
+/* Relative to sum p|v| (1 + largest score's terms): a score's rounding turns into a relative error of p. Sums
+ * over up to 257 keys and 128 columns in f32, an exp good to a few half-steps. */
+const ck_check ck_attention[] = {
+    {"attn_fwd", "attn_fwd_ws", check_fwd, {1e-6, 1e-6}},
+    {"attn_bwd", "attn_bwd_ws", check_bwd, {1e-6, 1e-6}},
+    {0},
+};

@@ -1,0 +1,124 @@
+/* The kernel check tool, checkasm in miniature. A check registers inputs and outputs, says how to call the
+ * kernel and how to compute the same in double precision, and hands the case to ck_run. That runs the
+ * reference and every tier of this machine on the same bits, with thread counts 1, 2 and 3, and judges; with
+ * --bench it times the very same call. */
+#ifndef B2_TESTS_CHECK_HARNESS_H
+#define B2_TESTS_CHECK_HARNESS_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include "base/half.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+typedef enum { CK_F32, CK_BF16, CK_I32, CK_F64, CK_ACT /* f32 or bf16, as the table under test */ } ck_type;
+
+/* rows x ld elements, cols of each row are data: the rest is a hole that nobody may write. */
+typedef struct ck_buf {
+    void *p; /* what the kernel gets */
+    ck_type type;
+    int64_t rows, cols, ld, n; /* n = rows*ld */
+    bool output;
+    double *want; /* [n] outputs: right values, stored by ck_want */
+    double *mag;  /* [n] outputs: size of the terms that a value was made of: errors are relative to it */
+    double *was;
+    unsigned char *init, *ref, *first;
+    void *block;
+    size_t bytes, block_bytes, lead;
+    struct ck_buf *next;
+} ck_buf;
+
+typedef struct ck_stat {
+    int cases, failed;
+    double worst_double, worst_ref;
+} ck_stat;
+
+typedef struct ck_tier {
+    const char *name;
+    bool available, selected;
+    b2_kernels table[2];
+    ck_stat stat; /* of the kernel under test */
+} ck_tier;
+
+struct ck_check;
+typedef struct ck {
+    const struct ck_check *check;
+    int dtype; /* B2_F32 or B2_BF16 */
+    bool bench, quiet;
+    size_t slot, ws_slot; /* offsets in b2_kernels; ws_slot 0: none */
+    b2_rng rng;
+    b2_step step; /* random; a check may set fields before ck_run */
+    uint64_t sample[256];
+    ck_tier *tier;               /* [B2_ISA_COUNT] */
+    b2_pool *pool[4];            /* by thread count, 1 to 3; [0]: all CPUs, for timing */
+    double read_gbs, fma_gflops; /* measured ceilings, bench only */
+    ck_buf *bufs;
+} ck;
+
+/* One line per kernel, in the table at the end of each check file. limit: largest error allowed, relative to
+ * mag, by activation type; a bf16 output may differ by its own rounding besides. */
+typedef struct ck_check {
+    const char *name, *ws; /* lines of kernels.def */
+    void (*run)(ck *c);
+    double limit[2];
+} ck_check;
+extern const ck_check ck_linear[], ck_lora[], ck_norm[], ck_act[], ck_dropout[], ck_attention[], ck_cache[],
+    ck_embed[], ck_loss[], ck_optim[];
+
+typedef struct ck_call {
+    char shape[96];
+    void *args;
+    void (*call)(const b2_kernels *k, b2_queue *q, void *args, void *ws);
+    size_t (*ws)(const b2_kernels *k, void *args, int threads); /* NULL: no workspace */
+    void (*want)(void *args);        /* the same in double: ck_want for every output */
+    double flops, bytes;             /* of one call; for timing */
+    void (*turn)(void *args, int i); /* before timed call i: other weights; or NULL */
+} ck_call;
+
+/* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs hold NaN
+ * --------- */
+ck_buf *ck_in(ck *c, ck_type type, int64_t n, double spread);
+ck_buf *ck_in_rows(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, double spread);
+ck_buf *ck_out(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld);
+ck_buf *ck_inout(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, double spread);
+/* What the kernel gets; no buffer: NULL. */
+static inline void *ck_ptr(const ck_buf *b) { return b ? b->p : NULL; }
+/* Contents before the kernel ran, exactly; to be called in `want` only. b may be NULL: NULL. */
+const double *ck_was(ck_buf *b);
+/* Set element i, rounded to the type; before ck_run. */
+void ck_set(ck_buf *b, int64_t i, double value);
+/* Right value of element i and the size of its terms. b may be NULL: not wanted. */
+static inline void ck_want(ck_buf *b, int64_t i, double value, double mag)
+{
+    if (!b) return;
+    b->want[i] = value;
+    b->mag[i] = mag;
+}
+
+/* ---- chance: the same for the same seed, kernel and activation type
+ * ------------------------------------------------ */
+int ck_below(ck *c, int n); /* 0..n-1 */
+static inline bool ck_flip(ck *c) { return ck_below(c, 2) != 0; }
+int ck_size(ck *c, int most); /* 1..most, often next to a power of two */
+double ck_uniform(ck *c, double spread);
+
+/* Runs, judges or times, and frees all buffers. */
+void ck_run(ck *c, const ck_call *call);
+
+/* ---- between the harness's own files
+ * ------------------------------------------------------------------------------- */
+void ck_fill(ck *c, ck_buf *b, double spread);
+void ck_free(ck *c);
+void ck_snapshot(ck *c);            /* remembers the contents of all buffers */
+void ck_restore(ck *c);             /* outputs back to the snapshot */
+const char *ck_damage(const ck *c); /* NULL, or what was written that must not be */
+/* Largest error of all outputs against `want`, or against ref's results; INFINITY where a NaN is misplaced.
+ */
+double ck_error(const ck *c, bool against_ref);
+void ck_time(ck *c, const ck_call *call);
+void ck_probe(ck *c);
+b2_queue ck_queue(ck *c, const ck_tier *tier, b2_pool *pool);
+bool ck_new_slot(const ck *c, int tier); /* does this tier bring its own kernel or workspace? */
+int ck_self_test(ck *c);                 /* planted faults: number of those not found */
+void ck_where(const ck *c, const ck_tier *t, const ck_call *call); /* named when a kernel crashes */
+#endif
