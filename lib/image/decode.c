@@ -56,6 +56,12 @@ static blip2_status decode(blip2_image *img, const void *p, size_t n, blip2_erro
     return not_built(e, "decoding images");
 }
 
+blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality, blip2_error *e)
+{
+    (void)out, (void)n, (void)img, (void)quality;
+    return not_built(e, "writing JPEG");
+}
+
 blip2_status b2_jpeg_write(const char *path, const blip2_image *img, int quality, blip2_error *e)
 {
     (void)img, (void)quality;

@@ -17,6 +17,7 @@ blip2_status b2_image_alloc(blip2_image *img, int width, int height, blip2_error
 blip2_status b2_jpeg_decode(blip2_image *img, const void *p, size_t n, blip2_error *e);
 blip2_status b2_png_decode(blip2_image *img, const void *p, size_t n, blip2_error *e);
 blip2_status b2_webp_decode(blip2_image *img, const void *p, size_t n, blip2_error *e);
+blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality, blip2_error *e); /* free() out */
 blip2_status b2_jpeg_write(const char *path, const blip2_image *img, int quality, blip2_error *e); /* RGB, atomic */
 
 /* preprocessor_config.json: defaults are BLIP-2's (model.md 4.1; CLIP mean and std). */

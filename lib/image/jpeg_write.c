@@ -41,26 +41,38 @@ static void compress(writer *w, const blip2_image *img, int quality)
     jpeg_finish_compress(&w->c);
 }
 
-blip2_status b2_jpeg_write(const char *path, const blip2_image *img, int quality, blip2_error *e)
+blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality, blip2_error *e)
 {
     B2_TRY(b2_image_check(img, e));
     if (quality < 1 || quality > 100)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: JPEG quality %d, expected 1 to 100", path, quality);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "JPEG quality %d, expected 1 to 100", quality);
     writer *w = calloc(1, sizeof *w);
-    if (!w) return B2_NOMEM(e, path);
+    if (!w) return B2_NOMEM(e, "a JPEG file");
     w->c.err = jpeg_std_error(&w->errors);
     w->errors.error_exit = fail_now;
     w->c.client_data = w;
-    blip2_status s;
+    blip2_status s = BLIP2_OK;
     if (setjmp(w->out) == 0) {
         compress(w, img, quality);
-        s = b2_write_file(path, w->bytes, w->n, e);
+        *out = w->bytes;
+        *n = w->n;
     } else {
-        s = b2_fail(e, BLIP2_ERR_MEMORY, "%s: %s", path, w->text);
+        free(w->bytes);
+        s = b2_fail(e, BLIP2_ERR_MEMORY, "writing a JPEG file: %s", w->text);
     }
     jpeg_destroy_compress(&w->c);
-    free(w->bytes);
     free(w);
+    return s;
+}
+
+blip2_status b2_jpeg_write(const char *path, const blip2_image *img, int quality, blip2_error *e)
+{
+    unsigned char *bytes = NULL;
+    size_t n = 0;
+    blip2_status s = b2_jpeg_encode(&bytes, &n, img, quality, e);
+    if (s != BLIP2_OK) return b2_fail_context(e, s, "%s", path);
+    s = b2_write_file(path, bytes, n, e);
+    free(bytes);
     return s;
 }
 #endif
