@@ -86,6 +86,11 @@ static inline vm vtail(int n)
 static inline vf vloadm(const float *p, vm m) { return _mm256_maskload_ps(p, m); }
 static inline void vstorem(float *p, vm m, vf v) { _mm256_maskstore_ps(p, m, v); }
 static inline vm vgt(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_GT_OQ)); }
+static inline unsigned veqbits(vf a, vf b) /* a bit for each lane */
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
+}
+static inline unsigned vnanbits(vf a) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
 static inline vf vsel(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m)); } /* m ? a : b */
 
 static inline vi viset1(uint32_t x) { return _mm256_set1_epi32((int)x); }

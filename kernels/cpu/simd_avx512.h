@@ -59,6 +59,8 @@ static inline vm vtail(int n) { return (vm)((1u << n) - 1u); } /* the first n la
 static inline vf vloadm(const float *p, vm m) { return _mm512_maskz_loadu_ps(m, p); }
 static inline void vstorem(float *p, vm m, vf v) { _mm512_mask_storeu_ps(p, m, v); }
 static inline vm vgt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+static inline unsigned veqbits(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); } /* a bit for each lane */
+static inline unsigned vnanbits(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 static inline vf vsel(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); } /* m ? a : b */
 
 static inline vi viset1(uint32_t x) { return _mm512_set1_epi32((int)x); }

@@ -1,0 +1,3 @@
+/* Dropout, AVX2. */
+#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/dropout_body.h"

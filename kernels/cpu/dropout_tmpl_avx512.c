@@ -1,0 +1,3 @@
+/* Dropout, AVX-512. */
+#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/dropout_body.h"

@@ -1,0 +1,3 @@
+/* Norms, AVX2. */
+#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/norm_body.h"
