@@ -2,12 +2,20 @@
 #include <string.h>
 #include "base/file.h"
 
-static uint32_t load32(const uint8_t *p)
+/* Little-endian loads from any address; compilers make one instruction of each. */
+static inline uint32_t load32(const uint8_t *p)
 {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? v : __builtin_bswap32(v);
 }
 
-static uint64_t load64(const uint8_t *p) { return (uint64_t)load32(p) | (uint64_t)load32(p + 4) << 32; }
+static inline uint64_t load64(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? v : __builtin_bswap64(v);
+}
 
 /* CRC-32 of zlib and PNG: reflected polynomial 0xEDB88320, eight bytes a step ("slicing by 8", Intel 2006).
  * Table k maps a byte to its CRC after k further zero bytes. The map is linear over GF(2), so eight constants

@@ -1,21 +1,14 @@
-/* lib/base without pool and json: errors, log, arenas, strings, files, hashes, random numbers, halves. */
+/* lib/base without files, numbers, pool and json: errors, log, arenas, strings. */
 #include <errno.h>
-#include <float.h>
 #include <locale.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "base/arena.h"
 #include "base/err.h"
-#include "base/file.h"
-#include "base/half.h"
 #include "base/log.h"
-#include "base/rng.h"
 #include "base/str.h"
 #include "unit/unit.h"
 
@@ -362,301 +355,6 @@ static void paths_are_joined(void **state)
     assert_false(b2_str_ends("json", ".json"));
 }
 
-/* ---- files ---- */
-static void files_are_mapped_and_read(void **state)
-{
-    const char *path = unit_path(*state, "f");
-    unit_write(path, "hello\0world", 11);
-    b2_map m;
-    assert_int_equal(b2_map_open(&m, path, NULL), BLIP2_OK);
-    assert_int_equal(m.size, 11);
-    assert_memory_equal(m.p, "hello\0world", 11);
-    b2_map_close(&m);
-    assert_null(m.p);
-    char *text;
-    size_t n;
-    assert_int_equal(b2_read_file(path, 11, &text, &n, NULL), BLIP2_OK);
-    assert_int_equal(n, 11);
-    assert_memory_equal(text, "hello\0world", 12); /* with its NUL */
-    free(text);
-    blip2_error e = BLIP2_ERROR_INIT;
-    assert_int_equal(b2_read_file(path, 10, &text, &n, &e), BLIP2_ERR_LIMIT);
-    assert_null(text);
-    assert_non_null(strstr(e.text, path));
-    assert_int_equal(b2_read_file("/proc/self/status", 1 << 20, &text, &n, NULL),
-                     BLIP2_OK); /* stat says 0 bytes */
-    assert_true(n > 10);
-    free(text);
-    assert_int_equal(b2_read_file("/dev/zero", 100000, &text, &n, NULL), BLIP2_ERR_LIMIT);
-}
-
-static void odd_files_are_refused(void **state)
-{
-    b2_map m;
-    blip2_error e = BLIP2_ERROR_INIT;
-    assert_int_equal(b2_map_open(&m, unit_path(*state, "absent"), &e), BLIP2_ERR_IO);
-    assert_non_null(strstr(e.text, "absent"));
-    assert_non_null(strstr(e.text, "No such file"));
-    assert_int_equal(b2_map_open(&m, *state, &e), BLIP2_ERR_IO); /* a folder */
-    const char *fifo = unit_path(*state, "fifo");
-    assert_int_equal(mkfifo(fifo, 0600), 0);
-    assert_int_equal(b2_map_open(&m, fifo, &e), BLIP2_ERR_IO); /* and does not wait for a writer */
-    const char *empty = unit_path(*state, "empty");
-    unit_write(empty, "", 0);
-    assert_int_equal(b2_map_open(&m, empty, &e), BLIP2_OK);
-    assert_null(m.p);
-    assert_int_equal(m.size, 0);
-    char *text;
-    assert_int_equal(b2_read_file(*state, 100, &text, NULL, &e), BLIP2_ERR_IO);
-    assert_int_equal(b2_read_file(empty, 100, &text, NULL, &e), BLIP2_OK);
-    assert_string_equal(text, "");
-    free(text);
-}
-
-static void folders_are_made(void **state)
-{
-    const char *deep = unit_path(*state, "a/b//c/");
-    assert_int_equal(b2_make_dirs(deep, NULL), BLIP2_OK);
-    assert_int_equal(b2_make_dirs(deep, NULL), BLIP2_OK);
-    assert_true(b2_file_exists(unit_path(*state, "a/b/c")));
-    unit_write(unit_path(*state, "a/file"), "x", 1);
-    blip2_error e = BLIP2_ERROR_INIT;
-    assert_int_equal(b2_make_dirs(unit_path(*state, "a/file/d"), &e), BLIP2_ERR_IO);
-    assert_non_null(strstr(e.text, "a/file"));
-}
-
-static void expect_content(const char *path, const char *want)
-{
-    char *text;
-    assert_int_equal(b2_read_file(path, 1 << 20, &text, NULL, NULL), BLIP2_OK);
-    assert_string_equal(text, want);
-    free(text);
-}
-
-static void writers_replace_whole_files(void **state)
-{
-    const char *path = unit_path(*state, "out");
-    b2_writer w;
-    assert_int_equal(b2_write_file(path, "old", 3, NULL), BLIP2_OK);
-    assert_int_equal(b2_writer_open(&w, path, NULL), BLIP2_OK);
-    assert_int_equal(b2_writer_put(&w, "new", 3, NULL), BLIP2_OK);
-    assert_int_equal(b2_writer_printf(&w, NULL, " %d", 42), BLIP2_OK);
-    expect_content(path, "old");
-    assert_int_equal(b2_writer_commit(&w, NULL), BLIP2_OK);
-    expect_content(path, "new 42");
-    assert_int_equal(w.crc_bytes, 6);
-    assert_int_equal(w.crc, b2_crc32(0, "new 42", 6));
-    b2_writer_abort(&w); /* committed: nothing to do */
-    assert_int_equal(b2_writer_open(&w, path, NULL), BLIP2_OK);
-    assert_int_equal(b2_writer_put(&w, "junk", 4, NULL), BLIP2_OK);
-    char *tmp = b2_strdup(w.tmp);
-    assert_true(b2_file_exists(tmp));
-    b2_writer_abort(&w);
-    b2_writer_abort(&w);
-    assert_false(b2_file_exists(tmp));
-    free(tmp);
-    expect_content(path, "new 42");
-    assert_int_equal(b2_copy_file(path, unit_path(*state, "copy"), NULL), BLIP2_OK);
-    expect_content(unit_path(*state, "copy"), "new 42");
-}
-
-static void writers_report_failures(void **state)
-{
-    b2_writer w;
-    blip2_error e = BLIP2_ERROR_INIT;
-    assert_int_equal(b2_writer_open(&w, unit_path(*state, "no/such/folder"), &e), BLIP2_ERR_IO);
-    assert_non_null(strstr(e.text, "no/such/folder"));
-    b2_writer_abort(&w);
-    const char *dir = unit_path(*state, "dir");
-    assert_int_equal(b2_make_dirs(unit_path(*state, "dir/inner"), NULL), BLIP2_OK);
-    assert_int_equal(b2_writer_open(&w, dir, NULL), BLIP2_OK);
-    char *tmp = b2_strdup(w.tmp);
-    assert_int_equal(b2_writer_commit(&w, &e), BLIP2_ERR_IO); /* a folder is in the way */
-    assert_false(b2_file_exists(tmp));
-    free(tmp);
-    assert_int_equal(b2_writer_put(&w, "x", 1, &e), BLIP2_ERR_STATE);
-    assert_int_equal(b2_writer_commit(&w, &e), BLIP2_ERR_STATE);
-    assert_int_equal(b2_copy_file(*state, unit_path(*state, "copy2"), &e), BLIP2_ERR_IO);
-    assert_false(b2_file_exists(unit_path(*state, "copy2")));
-}
-
-static void a_stale_link_is_not_followed(void **state)
-{
-    const char *path = unit_path(*state, "target"), *victim = unit_path(*state, "victim");
-    unit_write(victim, "keep", 4);
-    char tmp[2200];
-    snprintf(tmp, sizeof tmp, "%s.tmp.%ld", path, (long)getpid());
-    assert_int_equal(symlink(victim, tmp), 0);
-    assert_int_equal(b2_write_file(path, "new", 3, NULL), BLIP2_OK);
-    expect_content(victim, "keep");
-    expect_content(path, "new");
-}
-
-/* ---- hashes ---- */
-static uint32_t crc_bit_by_bit(const uint8_t *p, size_t n)
-{
-    uint32_t c = 0xFFFFFFFFu;
-    for (size_t i = 0; i < n; i++) {
-        c ^= p[i];
-        for (int k = 0; k < 8; k++) c = c >> 1 ^ (0xEDB88320u & (0u - (c & 1)));
-    }
-    return ~c;
-}
-
-static void crc32_is_zlibs(void **state)
-{
-    (void)state;
-    assert_int_equal(b2_crc32(0, "123456789", 9), 0xCBF43926u);
-    uint8_t b[600];
-    b2_rng r = {.key = 3};
-    for (size_t i = 0; i < sizeof b; i++) b[i] = (uint8_t)b2_rng_next(&r);
-    for (size_t at = 0; at < 9; at++)
-        for (size_t n = 0; n + at < sizeof b; n += 13) {
-            uint32_t want = crc_bit_by_bit(b + at, n);
-            assert_int_equal(b2_crc32(0, b + at, n), want);
-            assert_int_equal(b2_crc32(b2_crc32(0, b + at, n / 3), b + at + n / 3, n - n / 3), want);
-        }
-}
-
-/* XXH64's published values. */
-static void hash64_is_xxh64(void **state)
-{
-    (void)state;
-    static const char text[] =
-        "Nobody inspects the spammish repetition"; /* 39 bytes: a block, then 4, 1, 1, 1 */
-    assert_true(b2_hash64(0, "", 0) == 0xEF46DB3751D8E999u);
-    assert_true(b2_hash64(0, "a", 1) == 0xD24EC4F1A98C6E5Bu);
-    assert_true(b2_hash64(0, "abc", 3) == 0x44BC2CF5AD770999u);
-    assert_true(b2_hash64(0, text, strlen(text)) == 0xFBCEA83C8A378BF1u);
-    assert_true(b2_hash64(1, text, strlen(text)) != b2_hash64(0, text, strlen(text)));
-    char shifted[64];
-    memcpy(shifted + 1, text, sizeof text);
-    assert_true(b2_hash64(0, shifted + 1, strlen(text)) == 0xFBCEA83C8A378BF1u);
-}
-
-/* ---- random numbers ---- */
-static void streams_repeat_and_differ(void **state)
-{
-    (void)state;
-    b2_rng a = {.key = 1}, b = {.key = 1}, c = {.key = 2};
-    int same = 0;
-    for (int i = 0; i < 1000; i++) {
-        uint64_t x = b2_rng_next(&a);
-        assert_true(x == b2_rng_next(&b));
-        same += x == b2_rng_next(&c);
-    }
-    assert_int_equal(same, 0);
-    assert_int_equal(a.counter, 1000);
-    b2_rng jump = {.key = 1, .counter = 999}; /* the state is the counter alone */
-    b.counter = 999;
-    assert_true(b2_rng_next(&jump) == b2_rng_next(&b));
-}
-
-static void numbers_below_n_are_even(void **state)
-{
-    (void)state;
-    b2_rng r = {.key = 9};
-    int count[6] = {0};
-    for (int i = 0; i < 60000; i++) {
-        uint64_t v = b2_rng_below(&r, 6);
-        assert_true(v < 6);
-        count[v]++;
-    }
-    for (int i = 0; i < 6; i++) assert_in_range(count[i], 9600, 10400); /* 4.4 standard deviations */
-    assert_int_equal(b2_rng_below(&r, 1), 0);
-    int high = 0; /* modulo would give the lower third twice as often */
-    const uint64_t n = (uint64_t)3 << 62;
-    for (int i = 0; i < 3000; i++) high += b2_rng_below(&r, n) >= n / 2;
-    assert_in_range(high, 1380, 1620);
-}
-
-static void uniforms_and_normals_have_their_moments(void **state)
-{
-    (void)state;
-    enum { N = 100000 };
-    b2_rng r = {.key = 4};
-    double su = 0, s = 0, s2 = 0, s4 = 0;
-    for (int i = 0; i < N; i++) {
-        double u = b2_rng_uniform(&r);
-        assert_true(u >= 0 && u < 1);
-        su += u;
-        double x = b2_rng_normal(&r);
-        s += x, s2 += x * x, s4 += x * x * x * x;
-    }
-    assert_true(fabs(su / N - 0.5) < 0.005);
-    assert_true(fabs(s / N) < 0.015);
-    assert_true(fabs(s2 / N - 1) < 0.02);
-    assert_true(fabs(s4 / N - 3) < 0.15);
-}
-
-static void dropout_keeps_its_share(void **state)
-{
-    (void)state;
-    uint32_t limit = b2_drop_limit(0.1f);
-    int kept = 0, both = 0;
-    uint64_t k1 = b2_drop_key(1, 2, 3, 4), k2 = b2_drop_key(1, 2, 3, 5);
-    for (uint32_t i = 0; i < 100000; i++) {
-        int a = b2_drop_keep(k1, i, limit), b = b2_drop_keep(k2, i, limit);
-        kept += a;
-        both += a && b;
-    }
-    assert_in_range(kept, 89500, 90500);
-    assert_in_range(both, 80400, 81600); /* independent sites */
-    assert_int_equal(b2_drop_keep(k1, 5, b2_drop_limit(0.0f)), 1);
-}
-
-/* ---- halves ---- */
-static void f16_round_trips(void **state)
-{
-    (void)state;
-    for (uint32_t h = 0; h < 65536; h++) {
-        float f = b2_f16_to_f32((uint16_t)h);
-        bool nan = (h & 0x7C00) == 0x7C00 && (h & 0x3FF);
-        assert_int_equal(isnan(f) != 0, nan);
-        if (nan)
-            assert_true(isnan(b2_f16_to_f32(b2_f32_to_f16(f))));
-        else
-            assert_int_equal(b2_f32_to_f16(f), h);
-    }
-    assert_true(b2_f16_to_f32(0x3C00) == 1.0f);
-    assert_true(b2_f16_to_f32(0x0001) == 0x1p-24f);
-    assert_true(b2_f16_to_f32(0x7BFF) == 65504.0f);
-}
-
-/* Between two neighbours: below the middle down, above it up, on it to the even one. */
-static void f16_rounds_to_nearest_even(void **state)
-{
-    (void)state;
-    for (uint32_t h = 0; h < 0x7BFF; h++) {
-        float lo = b2_f16_to_f32((uint16_t)h), hi = b2_f16_to_f32((uint16_t)(h + 1)), mid = (lo + hi) / 2;
-        assert_int_equal(b2_f32_to_f16(mid), h & 1 ? h + 1 : h);
-        assert_int_equal(b2_f32_to_f16(nextafterf(mid, 0)), h);
-        assert_int_equal(b2_f32_to_f16(-nextafterf(mid, 70000)), (h + 1) | 0x8000);
-    }
-    assert_int_equal(b2_f32_to_f16(65519.996f), 0x7BFF);
-    assert_int_equal(b2_f32_to_f16(65520.0f), 0x7C00);
-    assert_int_equal(b2_f32_to_f16(-INFINITY), 0xFC00);
-    assert_int_equal(b2_f32_to_f16(FLT_TRUE_MIN), 0);
-}
-
-static void bf16_rounds_to_nearest_even(void **state)
-{
-    (void)state;
-    for (uint32_t h = 0; h < 0x7F80; h += 7) {
-        uint32_t mid = h << 16 | 0x8000, below = mid - 1, above = mid + 1;
-        float f[3];
-        memcpy(&f[0], &below, 4), memcpy(&f[1], &mid, 4), memcpy(&f[2], &above, 4);
-        assert_int_equal(b2_f32_to_bf16(f[0]), h);
-        assert_int_equal(b2_f32_to_bf16(f[1]), h & 1 ? h + 1 : h);
-        assert_int_equal(b2_f32_to_bf16(f[2]), h + 1);
-    }
-    uint32_t narrow = 0x7F800001; /* a NaN whose upper half alone is infinity */
-    float f;
-    memcpy(&f, &narrow, 4);
-    assert_true(isnan(b2_bf16_to_f32(b2_f32_to_bf16(f))));
-    assert_true(isinf(b2_bf16_to_f32(b2_f32_to_bf16(INFINITY))));
-}
-
 static int make_folder(void **state)
 {
     *state = unit_folder();
@@ -671,7 +369,7 @@ static int drop_folder(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest plain[] = {
+    const struct CMUnitTest tests[] = {
         cmocka_unit_test(strerror_knows_every_code),
         cmocka_unit_test(fail_stores_code_and_text),
         cmocka_unit_test(fail_errno_appends_the_reason),
@@ -687,29 +385,10 @@ int main(void)
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(integers_are_parsed_whole),
         cmocka_unit_test(doubles_are_parsed_whole),
+        cmocka_unit_test(numbers_ignore_the_programs_locale),
         cmocka_unit_test(utf8_is_checked_strictly),
         cmocka_unit_test(utf8_prefixes_end_between_characters),
         cmocka_unit_test(paths_are_joined),
-        cmocka_unit_test(crc32_is_zlibs),
-        cmocka_unit_test(hash64_is_xxh64),
-        cmocka_unit_test(streams_repeat_and_differ),
-        cmocka_unit_test(numbers_below_n_are_even),
-        cmocka_unit_test(uniforms_and_normals_have_their_moments),
-        cmocka_unit_test(dropout_keeps_its_share),
-        cmocka_unit_test(f16_round_trips),
-        cmocka_unit_test(f16_rounds_to_nearest_even),
-        cmocka_unit_test(bf16_rounds_to_nearest_even),
     };
-    const struct CMUnitTest files[] = {
-        cmocka_unit_test(files_are_mapped_and_read),
-        cmocka_unit_test(odd_files_are_refused),
-        cmocka_unit_test(folders_are_made),
-        cmocka_unit_test(writers_replace_whole_files),
-        cmocka_unit_test(writers_report_failures),
-        cmocka_unit_test(a_stale_link_is_not_followed),
-        cmocka_unit_test(numbers_ignore_the_programs_locale),
-    };
-    int bad = cmocka_run_group_tests(plain, NULL, NULL);
-    bad += cmocka_run_group_tests(files, make_folder, drop_folder);
-    return bad != 0;
+    return cmocka_run_group_tests(tests, make_folder, drop_folder) != 0;
 }
