@@ -3,8 +3,6 @@
 #include "base/rng.h"
 #include "train/loader_rows.h"
 
-enum { EOS = 1 };
-
 void b2_epoch_order(int32_t *order, int64_t rows, bool shuffle, uint64_t seed, uint64_t epoch)
 {
     b2_rng r = {b2_mix64(b2_mix64(seed ^ 0x0DE2ULL) ^ epoch), 0};
@@ -63,7 +61,7 @@ static blip2_status fill_text(b2_micro *x, const b2_filler *f, int r, int64_t ro
         int cut = b2_caption_cut(f->o.seed, epoch, (uint64_t)row, out.n - 1);
         if (cut > t->max_prompt - 1) cut = t->max_prompt - 1;
         memcpy(x->text, label, (size_t)cut * sizeof *x->text);
-        x->text[cut] = EOS;
+        x->text[cut] = cut ? c->t5.eos : c->t5.bos; /* nothing asked: what a session feeds then */
         text = x->text;
         n = cut + 1;
         label += cut;
