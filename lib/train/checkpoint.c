@@ -10,7 +10,10 @@
 #include "io/safetensors.h"
 #include "train/checkpoint.h"
 
-static const float *buffer_of(const blip2_trainer *t, int i) { return i == 0 ? t->flat.w : i == 1 ? t->flat.m : t->flat.v; }
+static const float *buffer_of(const blip2_trainer *t, int i)
+{
+    return i == 0 ? t->flat.w : i == 1 ? t->flat.m : t->flat.v;
+}
 
 static blip2_status write_tensors(b2_st_writer *w, const blip2_trainer *t, const float *from, blip2_error *e)
 {
@@ -26,7 +29,8 @@ static blip2_status write_tensors(b2_st_writer *w, const blip2_trainer *t, const
     return BLIP2_OK;
 }
 
-static blip2_status write_buffer(const blip2_trainer *t, const char *folder, int which, b2_checkpoint_sum *sum, blip2_error *e)
+static blip2_status write_buffer(const blip2_trainer *t, const char *folder, int which,
+                                 b2_checkpoint_sum *sum, blip2_error *e)
 {
     b2_st_writer *w = NULL;
     char *path = b2_path_join(folder, b2_checkpoint_file[which]);
@@ -52,7 +56,8 @@ static blip2_status write_folder(const blip2_trainer *t, const char *folder, bli
     return BLIP2_OK;
 }
 
-/* Keeps the newest two of this run's past. What is ahead of it belongs to a run that was given up, or is damaged. */
+/* Keeps the newest two of this run's past. What is ahead of it belongs to a run that was given up, or is
+ * damaged. */
 static void tidy(const blip2_trainer *t, const char *dir)
 {
     int64_t *step = NULL;
@@ -62,18 +67,23 @@ static void tidy(const blip2_trainer *t, const char *dir)
     for (size_t i = 0; i < n; i++) {
         if (step[i] <= t->done && kept++ < B2_CHECKPOINTS_KEPT) continue;
         snprintf(name, sizeof name, "step-%" PRId64, step[i]);
-        if (step[i] > t->done) b2_logf(&t->model->device->log, B2_LOG_WARN, "%s/%s is removed: it is ahead of this run", dir, name);
+        if (step[i] > t->done)
+            b2_logf(&t->model->device->log, B2_LOG_WARN, "%s/%s is removed: it is ahead of this run", dir,
+                    name);
         b2_checkpoint_remove(dir, name);
     }
     free(step);
 }
 
-static blip2_status publish(const char *dir, const char *tmp, const char *final, const char *name, blip2_error *e)
+static blip2_status publish(const char *dir, const char *tmp, const char *final, const char *name,
+                            blip2_error *e)
 {
     if (rename(tmp, final) != 0) {
-        if (errno != ENOTEMPTY && errno != EEXIST) return b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be renamed to %s", tmp, final);
+        if (errno != ENOTEMPTY && errno != EEXIST)
+            return b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be renamed to %s", tmp, final);
         b2_checkpoint_remove(dir, name); /* the same step again */
-        if (rename(tmp, final) != 0) return b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be renamed to %s", tmp, final);
+        if (rename(tmp, final) != 0)
+            return b2_fail_errno(e, BLIP2_ERR_IO, "%s: cannot be renamed to %s", tmp, final);
     }
     b2_sync_folder(dir);
     return BLIP2_OK;
@@ -100,7 +110,8 @@ static blip2_status write_checkpoint(const blip2_trainer *t, const char *dir, bl
 
 blip2_status blip2_trainer_checkpoint(const blip2_trainer *t, const char *dir, blip2_error *e)
 {
-    if (!t || !dir) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_checkpoint: a trainer and a folder are needed");
+    if (!t || !dir)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_checkpoint: a trainer and a folder are needed");
     B2_TRY(write_checkpoint(t, dir, e));
     tidy(t, dir);
     return BLIP2_OK;
@@ -108,14 +119,16 @@ blip2_status blip2_trainer_checkpoint(const blip2_trainer *t, const char *dir, b
 
 /* ---- resuming ---- */
 
-static blip2_status check_tensors(const b2_st_set *set, const blip2_trainer *t, const char *folder, blip2_error *e)
+static blip2_status check_tensors(const b2_st_set *set, const blip2_trainer *t, const char *folder,
+                                  blip2_error *e)
 {
     for (int i = 0; i < t->tensors; i++) {
         const b2_trained *x = &t->tensor[i];
         const b2_st_tensor *f = b2_st_find(set, x->name);
         if (!f || f->dtype != B2_ST_F32 || f->bytes != (size_t)x->n * sizeof(float))
-            return b2_fail(e, BLIP2_ERR_STATE, "%s: tensor \"%s\" with %" PRId64 " values of F32 was expected, found %s", folder, x->name, x->n,
-                           f ? f->dtype_name : "none");
+            return b2_fail(e, BLIP2_ERR_STATE,
+                           "%s: tensor \"%s\" with %" PRId64 " values of F32 was expected, found %s", folder,
+                           x->name, x->n, f ? f->dtype_name : "none");
     }
     return BLIP2_OK;
 }
@@ -160,7 +173,8 @@ static blip2_status take_up(blip2_trainer *t, const char *folder, blip2_error *e
     return BLIP2_OK;
 }
 
-static blip2_status resume_newest(blip2_trainer *t, const char *dir, const int64_t *step, size_t n, blip2_error *e)
+static blip2_status resume_newest(blip2_trainer *t, const char *dir, const int64_t *step, size_t n,
+                                  blip2_error *e)
 {
     for (size_t i = 0; i < n; i++) {
         b2_str folder = {0};
@@ -181,8 +195,12 @@ blip2_status blip2_trainer_resume(blip2_trainer *t, const char *dir, int64_t *st
 {
     int64_t *found = NULL;
     size_t n = 0;
-    if (!t || !dir || !step) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_resume: a trainer, a folder and a place for the step are needed");
-    if (t->done) return b2_fail(e, BLIP2_ERR_STATE, "blip2_trainer_resume: this trainer has already made %" PRId64 " steps", t->done);
+    if (!t || !dir || !step)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                       "blip2_trainer_resume: a trainer, a folder and a place for the step are needed");
+    if (t->done)
+        return b2_fail(e, BLIP2_ERR_STATE,
+                       "blip2_trainer_resume: this trainer has already made %" PRId64 " steps", t->done);
     *step = 0;
     B2_TRY(b2_checkpoints_list(dir, &found, &n, e));
     const blip2_status s = resume_newest(t, dir, found, n, e);

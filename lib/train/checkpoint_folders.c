@@ -19,7 +19,9 @@ static int newest_first(const void *a, const void *b)
 static bool step_of(const char *name, int64_t *step)
 {
     long long n;
-    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9' || !b2_parse_int(name + 5, 0, INT64_MAX, &n)) return false;
+    if (strncmp(name, "step-", 5) != 0 || name[5] < '0' || name[5] > '9' ||
+        !b2_parse_int(name + 5, 0, INT64_MAX, &n))
+        return false;
     *step = n;
     return true;
 }
@@ -85,7 +87,8 @@ void b2_checkpoints_sweep(const char *dir)
     DIR *d = opendir(dir);
     if (!d) return;
     for (const struct dirent *x; (x = readdir(d));) {
-        if (strncmp(x->d_name, ".tmp-step-", 10) == 0 || strncmp(x->d_name, ".tmp-old-step-", 14) == 0) remove_folder(dirfd(d), x->d_name);
+        if (strncmp(x->d_name, ".tmp-step-", 10) == 0 || strncmp(x->d_name, ".tmp-old-step-", 14) == 0)
+            remove_folder(dirfd(d), x->d_name);
     }
     closedir(d);
 }

@@ -8,9 +8,10 @@
 #include "train/checkpoint.h"
 
 #define FORMAT "blip2-checkpoint-1"
-#define SEAL ",\"crc32\":\"00000000\"}\n"
+#define SEAL   ",\"crc32\":\"00000000\"}\n"
 
-const char *const b2_checkpoint_file[B2_CHECKPOINT_FILES] = {"trained.safetensors", "adam_m.safetensors", "adam_v.safetensors"};
+const char *const b2_checkpoint_file[B2_CHECKPOINT_FILES] = {"trained.safetensors", "adam_m.safetensors",
+                                                             "adam_v.safetensors"};
 
 static void text(b2_str *s, const char *key, const char *value)
 {
@@ -51,7 +52,8 @@ static uint64_t modules_hash(const blip2_trainer *t)
 /* Everything that decides about a run's bytes, as a JSON object of texts. */
 static void run_options(const blip2_trainer *t, b2_str *s)
 {
-    static const char *const trainable[] = {"lora", "qformer", "all"}, *const schedule[] = {"constant", "linear", "cosine"};
+    static const char *const trainable[] = {"lora", "qformer", "all"}, *const schedule[] = {
+                                                                           "constant", "linear", "cosine"};
     const blip2_trainer_options *o = &t->o;
     b2_str_add(s, "{");
     hex(s, "model", t->model->hash);
@@ -87,19 +89,24 @@ static void run_options(const blip2_trainer *t, b2_str *s)
     b2_str_add(s, "}");
 }
 
-blip2_status b2_manifest_write(const blip2_trainer *t, const char *folder, const b2_checkpoint_sum *sum, blip2_error *e)
+blip2_status b2_manifest_write(const blip2_trainer *t, const char *folder, const b2_checkpoint_sum *sum,
+                               blip2_error *e)
 {
     b2_str s = {0};
     char *path = b2_path_join(folder, "manifest.json");
-    b2_str_addf(&s, "{\"format\":\"" FORMAT "\",\"step\":%" PRId64 ",\"epoch_loss\":%.17g,\"epoch_tokens\":%" PRId64 ",\"options\":", t->done, t->epoch_loss,
-                t->epoch_tokens);
+    b2_str_addf(&s,
+                "{\"format\":\"" FORMAT "\",\"step\":%" PRId64
+                ",\"epoch_loss\":%.17g,\"epoch_tokens\":%" PRId64 ",\"options\":",
+                t->done, t->epoch_loss, t->epoch_tokens);
     run_options(t, &s);
     b2_str_add(&s, ",\"files\":{");
     for (int i = 0; i < B2_CHECKPOINT_FILES; i++)
-        b2_str_addf(&s, "%s\"%s\":{\"bytes\":%" PRIu64 ",\"crc32\":\"%08" PRIx32 "\"}", i ? "," : "", b2_checkpoint_file[i], sum[i].bytes, sum[i].crc);
+        b2_str_addf(&s, "%s\"%s\":{\"bytes\":%" PRIu64 ",\"crc32\":\"%08" PRIx32 "\"}", i ? "," : "",
+                    b2_checkpoint_file[i], sum[i].bytes, sum[i].crc);
     b2_str_add(&s, "}");
     if (!s.failed) b2_str_addf(&s, ",\"crc32\":\"%08" PRIx32 "\"}\n", b2_crc32(0, s.p, s.n));
-    const blip2_status st = s.failed || !path ? B2_NOMEM(e, "a checkpoint's manifest") : b2_write_file(path, s.p, s.n, e);
+    const blip2_status st =
+        s.failed || !path ? B2_NOMEM(e, "a checkpoint's manifest") : b2_write_file(path, s.p, s.n, e);
     b2_str_free(&s);
     free(path);
     return st;
@@ -124,11 +131,13 @@ static blip2_status check_files(const b2_json *m, const char *folder, blip2_erro
         const char *name = b2_checkpoint_file[i];
         const b2_json *f = b2_json_get(b2_json_get(m, "files"), name);
         const char *want = b2_json_string(b2_json_get(f, "crc32"));
-        if (!want) return b2_fail(e, BLIP2_ERR_FORMAT, "%s/manifest.json: says nothing about %s", folder, name);
+        if (!want)
+            return b2_fail(e, BLIP2_ERR_FORMAT, "%s/manifest.json: says nothing about %s", folder, name);
         B2_TRY(b2_file_sum(folder, name, &sum, e));
         snprintf(crc, sizeof crc, "%08" PRIx32, sum.crc);
         if ((double)sum.bytes != b2_json_number(b2_json_get(f, "bytes"), -1) || strcmp(crc, want) != 0)
-            return b2_fail(e, BLIP2_ERR_FORMAT, "%s/%s: expected CRC-32 %s, found %s in %" PRIu64 " bytes", folder, name, want, crc, sum.bytes);
+            return b2_fail(e, BLIP2_ERR_FORMAT, "%s/%s: expected CRC-32 %s, found %s in %" PRIu64 " bytes",
+                           folder, name, want, crc, sum.bytes);
     }
     return BLIP2_OK;
 }
@@ -141,7 +150,8 @@ static blip2_status read_manifest(b2_json **out, const char *path, blip2_error *
     B2_TRY(b2_read_file(path, (size_t)1 << 20, &p, &n, e));
     snprintf(want, sizeof want, ",\"crc32\":\"%08" PRIx32 "\"}\n", n > seal ? b2_crc32(0, p, n - seal) : 0);
     blip2_status s = BLIP2_OK;
-    if (n <= seal || memcmp(p + n - seal, want, seal) != 0) s = b2_fail(e, BLIP2_ERR_FORMAT, "%s: its checksum is wrong or missing", path);
+    if (n <= seal || memcmp(p + n - seal, want, seal) != 0)
+        s = b2_fail(e, BLIP2_ERR_FORMAT, "%s: its checksum is wrong or missing", path);
     if (s == BLIP2_OK) s = b2_json_parse(out, p, n, 10000, path, e);
     free(p);
     return s;
@@ -153,7 +163,9 @@ blip2_status b2_manifest_load(b2_json **out, const char *folder, blip2_error *e)
     *out = NULL;
     blip2_status s = path ? read_manifest(out, path, e) : B2_NOMEM(e, "a file name");
     const char *format = b2_json_string(b2_json_get(*out, "format"));
-    if (s == BLIP2_OK && (!format || strcmp(format, FORMAT) != 0)) s = b2_fail(e, BLIP2_ERR_FORMAT, "%s: expected format " FORMAT ", found %s", path, format ? format : "none");
+    if (s == BLIP2_OK && (!format || strcmp(format, FORMAT) != 0))
+        s = b2_fail(e, BLIP2_ERR_FORMAT, "%s: expected format " FORMAT ", found %s", path,
+                    format ? format : "none");
     if (s == BLIP2_OK) s = check_files(*out, folder, e);
     if (s != BLIP2_OK) {
         b2_json_free(*out);
@@ -163,29 +175,37 @@ blip2_status b2_manifest_load(b2_json **out, const char *folder, blip2_error *e)
     return s;
 }
 
-blip2_status b2_manifest_compare(const blip2_trainer *t, const b2_json *manifest, const char *folder, blip2_error *e)
+blip2_status b2_manifest_compare(const blip2_trainer *t, const b2_json *manifest, const char *folder,
+                                 blip2_error *e)
 {
     b2_str s = {0};
     b2_json *mine = NULL;
     run_options(t, &s);
-    blip2_status st = s.failed ? B2_NOMEM(e, "a run's options") : b2_json_parse(&mine, s.p, s.n, 1000, "options", e);
+    blip2_status st =
+        s.failed ? B2_NOMEM(e, "a run's options") : b2_json_parse(&mine, s.p, s.n, 1000, "options", e);
     const b2_json *theirs = b2_json_get(manifest, "options");
     for (const b2_json *x = b2_json_first(mine); st == BLIP2_OK && x; x = b2_json_next(x)) {
         const char *have = b2_json_string(b2_json_get(theirs, b2_json_key(x))), *want = b2_json_string(x);
         if (!have || strcmp(have, want) != 0)
-            st = b2_fail(e, BLIP2_ERR_STATE, "%s: is of another run: %s was %s there and is %s now", folder, b2_json_key(x), have ? have : "not given", want);
+            st = b2_fail(e, BLIP2_ERR_STATE, "%s: is of another run: %s was %s there and is %s now", folder,
+                         b2_json_key(x), have ? have : "not given", want);
     }
     b2_json_free(mine);
     b2_str_free(&s);
     return st;
 }
 
-blip2_status b2_manifest_position(const blip2_trainer *t, const b2_json *m, int64_t *step, double *loss, int64_t *tokens, const char *folder, blip2_error *e)
+blip2_status b2_manifest_position(const blip2_trainer *t, const b2_json *m, int64_t *step, double *loss,
+                                  int64_t *tokens, const char *folder, blip2_error *e)
 {
     *loss = b2_json_number(b2_json_get(m, "epoch_loss"), -1);
-    if (*loss < 0 || !b2_json_int(b2_json_get(m, "step"), 0, INT64_MAX / 2, step) || !b2_json_int(b2_json_get(m, "epoch_tokens"), 0, INT64_MAX / 2, tokens))
-        return b2_fail(e, BLIP2_ERR_FORMAT, "%s/manifest.json: step, epoch_loss or epoch_tokens is missing or out of range", folder);
+    if (*loss < 0 || !b2_json_int(b2_json_get(m, "step"), 0, INT64_MAX / 2, step) ||
+        !b2_json_int(b2_json_get(m, "epoch_tokens"), 0, INT64_MAX / 2, tokens))
+        return b2_fail(e, BLIP2_ERR_FORMAT,
+                       "%s/manifest.json: step, epoch_loss or epoch_tokens is missing or out of range",
+                       folder);
     if (*step > t->lo.steps)
-        return b2_fail(e, BLIP2_ERR_STATE, "%s: stands at step %" PRId64 ", this run has only %" PRId64, folder, *step, t->lo.steps);
+        return b2_fail(e, BLIP2_ERR_STATE, "%s: stands at step %" PRId64 ", this run has only %" PRId64,
+                       folder, *step, t->lo.steps);
     return BLIP2_OK;
 }

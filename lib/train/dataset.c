@@ -31,18 +31,22 @@ static int find_column(const b2_csv *c, const char *name)
 
 static blip2_status find_columns(columns *k, const b2_csv *c, const char *csv, blip2_error *e)
 {
-    *k = (columns){find_column(c, "id"), find_column(c, "image"), find_column(c, "question"), find_column(c, "answer"),
-                   find_column(c, "caption")};
+    *k = (columns){find_column(c, "id"), find_column(c, "image"), find_column(c, "question"),
+                   find_column(c, "answer"), find_column(c, "caption")};
     if (k->id < 0 && k->image < 0)
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: neither a column \"id\" nor a column \"image\" in its header", csv);
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: neither a column \"id\" nor a column \"image\" in its header",
+                       csv);
     if (k->question >= 0 && k->answer >= 0) {
         k->caption = -1;
         return BLIP2_OK;
     }
     if (k->caption >= 0) return BLIP2_OK;
     if (k->question < 0 && k->answer < 0)
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: neither columns \"Question\" and \"Answer\" nor a column \"Caption\" in its header", csv);
-    return b2_fail(e, BLIP2_ERR_DATA, "%s: column \"%s\" is missing", csv, k->question < 0 ? "Question" : "Answer");
+        return b2_fail(
+            e, BLIP2_ERR_DATA,
+            "%s: neither columns \"Question\" and \"Answer\" nor a column \"Caption\" in its header", csv);
+    return b2_fail(e, BLIP2_ERR_DATA, "%s: column \"%s\" is missing", csv,
+                   k->question < 0 ? "Question" : "Answer");
 }
 
 static bool below(const char *name)
@@ -63,7 +67,8 @@ static bool known_picture(const unsigned char *p, ssize_t n)
     return memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WEBP", 4) == 0;
 }
 
-/* Is there a picture at `path`? Its size is written; 0: no such file, -1: something else is wrong (said in e). */
+/* Is there a picture at `path`? Its size is written; 0: no such file, -1: something else is wrong (said in
+ * e). */
 static int look_at(const char *path, size_t line, const char *csv, uint64_t *bytes, blip2_error *e)
 {
     unsigned char head[12];
@@ -84,12 +89,13 @@ static int look_at(const char *path, size_t line, const char *csv, uint64_t *byt
     return 1;
 }
 
-static blip2_status find_photo(char **out, const char *images, const char *name, bool is_path, size_t line, const char *csv, uint64_t *bytes,
-                               blip2_error *e)
+static blip2_status find_photo(char **out, const char *images, const char *name, bool is_path, size_t line,
+                               const char *csv, uint64_t *bytes, blip2_error *e)
 {
     static const char *const ext[] = {".jpg", ".jpeg", ".png", ".webp"};
     if (!below(name))
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: \"%s\" does not name a photo below the image folder", csv, line, name);
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: \"%s\" does not name a photo below the image folder",
+                       csv, line, name);
     b2_str path = {0};
     for (size_t i = 0; i < (is_path ? 1 : 4); i++) {
         b2_str_clear(&path);
@@ -103,11 +109,14 @@ static blip2_status find_photo(char **out, const char *images, const char *name,
         if (found < 0) return b2_str_free(&path), BLIP2_ERR_DATA;
     }
     b2_str_free(&path);
-    return b2_fail(e, BLIP2_ERR_DATA, is_path ? "%s: line %zu: there is no photo %s/%s" : "%s: line %zu: there is no photo %s/%s.jpg (nor .jpeg, .png, .webp)",
+    return b2_fail(e, BLIP2_ERR_DATA,
+                   is_path ? "%s: line %zu: there is no photo %s/%s"
+                           : "%s: line %zu: there is no photo %s/%s.jpg (nor .jpeg, .png, .webp)",
                    csv, line, images, name);
 }
 
-static blip2_status image_of_row(blip2_dataset *d, photo_index *ix, const char *images, const char *name, bool is_path, int64_t row, blip2_error *e)
+static blip2_status image_of_row(blip2_dataset *d, photo_index *ix, const char *images, const char *name,
+                                 bool is_path, int64_t row, blip2_error *e)
 {
     const size_t line = d->row[row].line;
     uint64_t bytes = 0, key = b2_hash64(is_path, name, strlen(name));
@@ -129,7 +138,8 @@ static blip2_status image_of_row(blip2_dataset *d, photo_index *ix, const char *
 
 static bool blank(const char *s) { return s[strspn(s, " \t\r\n")] == 0; }
 
-static blip2_status read_row(blip2_dataset *d, const columns *k, photo_index *ix, const char *images, int64_t i, blip2_error *e)
+static blip2_status read_row(blip2_dataset *d, const columns *k, photo_index *ix, const char *images,
+                             int64_t i, blip2_error *e)
 {
     blip2_row *r = &d->row[i];
     const b2_csv *c = &d->csv;
@@ -140,10 +150,13 @@ static blip2_status read_row(blip2_dataset *d, const columns *k, photo_index *ix
     r->id = k->id >= 0 ? b2_csv_at(c, at, k->id) : image;
     r->question = k->caption >= 0 ? NULL : b2_csv_at(c, at, k->question);
     r->answer = b2_csv_at(c, at, k->caption >= 0 ? k->caption : k->answer);
-    if (r->question && blank(r->question)) return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the question is empty", d->name, r->line);
+    if (r->question && blank(r->question))
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the question is empty", d->name, r->line);
     if (blank(r->answer))
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the %s is empty", d->name, r->line, r->question ? "answer" : "caption");
-    if (!is_path && r->id[0] == 0) return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: names no photo", d->name, r->line);
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the %s is empty", d->name, r->line,
+                       r->question ? "answer" : "caption");
+    if (!is_path && r->id[0] == 0)
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: names no photo", d->name, r->line);
     d->hash = b2_hash64(d->hash, r->id, strlen(r->id) + 1);
     if (r->question) d->hash = b2_hash64(d->hash, r->question, strlen(r->question) + 1);
     d->hash = b2_hash64(d->hash, r->answer, strlen(r->answer) + 1);
@@ -161,7 +174,8 @@ static blip2_status read_rows(blip2_dataset *d, const char *images, blip2_error 
     d->row = calloc((size_t)d->rows, sizeof *d->row);
     d->path = calloc((size_t)d->rows, sizeof *d->path);
     d->first = calloc((size_t)d->rows, sizeof *d->first);
-    blip2_status s = ix.slot && ix.name && d->row && d->path && d->first ? BLIP2_OK : B2_NOMEM(e, "a data set");
+    blip2_status s =
+        ix.slot && ix.name && d->row && d->path && d->first ? BLIP2_OK : B2_NOMEM(e, "a data set");
     for (size_t i = 0; s == BLIP2_OK && i < ix.cap; i++) ix.slot[i] = -1;
     for (int64_t i = 0; s == BLIP2_OK && i < d->rows; i++) s = read_row(d, &k, &ix, images, i, e);
     free(ix.slot);
@@ -175,7 +189,8 @@ static blip2_status fill(blip2_dataset *d, const blip2_dataset_options *o, blip2
     if (!d->name) return B2_NOMEM(e, "a data set");
     B2_TRY(b2_csv_load(&d->csv, o->csv, B2_CSV_STRICT, e));
     if (d->csv.rows == 0) return b2_fail(e, BLIP2_ERR_DATA, "%s: has no rows", o->csv);
-    if (d->csv.rows > INT32_MAX) return b2_fail(e, BLIP2_ERR_LIMIT, "%s: has more than %d rows", o->csv, INT32_MAX);
+    if (d->csv.rows > INT32_MAX)
+        return b2_fail(e, BLIP2_ERR_LIMIT, "%s: has more than %d rows", o->csv, INT32_MAX);
     d->rows = (int64_t)d->csv.rows;
     if (o->limit > 0 && o->limit < d->rows) d->rows = o->limit;
     return read_rows(d, o->images, e);
@@ -183,8 +198,11 @@ static blip2_status fill(blip2_dataset *d, const blip2_dataset_options *o, blip2
 
 blip2_status blip2_dataset_open(const blip2_dataset_options *options, blip2_dataset **out, blip2_error *e)
 {
-    if (!options || !out || options->size != sizeof *options || !options->csv || !options->images || options->limit < 0)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_dataset_open: options (with csv and images) and a place for the result are needed");
+    if (!options || !out || options->size != sizeof *options || !options->csv || !options->images ||
+        options->limit < 0)
+        return b2_fail(
+            e, BLIP2_ERR_ARGUMENT,
+            "blip2_dataset_open: options (with csv and images) and a place for the result are needed");
     *out = NULL;
     blip2_dataset *d = calloc(1, sizeof *d);
     if (!d) return B2_NOMEM(e, "a data set");

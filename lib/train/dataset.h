@@ -12,6 +12,6 @@ struct blip2_dataset {
     char **path;    /* [images] */
     int64_t *first; /* [images] first row that shows the photo */
     int64_t images;
-    uint64_t hash;  /* of every row's texts and every photo's size */
+    uint64_t hash; /* of every row's texts and every photo's size */
 };
 #endif

@@ -46,7 +46,8 @@ static blip2_status keep_answer(b2_result *r, const blip2_row *row, const blip2_
     r->truth = b2_strdup(row->answer);
     r->answer = b2_strdup(a->text ? a->text : "");
     r->logprob = a->logprob;
-    return r->id && r->image_path && r->question && r->truth && r->answer ? BLIP2_OK : B2_NOMEM(err, "an evaluation");
+    return r->id && r->image_path && r->question && r->truth && r->answer ? BLIP2_OK
+                                                                          : B2_NOMEM(err, "an evaluation");
 }
 
 static blip2_status ask(asking *a, blip2_error *err)
@@ -83,7 +84,8 @@ static blip2_status load(blip2_image *img, const asking *a, int64_t image, blip2
 {
     const blip2_status s = blip2_image_load(img, a->d->path[image], err);
     if (s == BLIP2_OK) return s;
-    return b2_fail_context(err, s == BLIP2_ERR_MEMORY ? s : BLIP2_ERR_DATA, "%s: line %zu", a->d->name, a->d->row[a->d->first[image]].line);
+    return b2_fail_context(err, s == BLIP2_ERR_MEMORY ? s : BLIP2_ERR_DATA, "%s: line %zu", a->d->name,
+                           a->d->row[a->d->first[image]].line);
 }
 
 /* Photos i0..i0+n-1, whose rows begin at *at in the order. */
@@ -96,7 +98,8 @@ static blip2_status ask_photos(asking *a, int64_t i0, int n, int64_t *at, blip2_
     for (int i = 0; i < n; i++) blip2_image_free(&img[i]);
     if (s != BLIP2_OK) return s;
     for (int i = 0; i < n && s == BLIP2_OK; i++) {
-        for (; *at < a->d->rows && a->d->row[a->order[*at]].image == i0 + i && s == BLIP2_OK; (*at)++) s = add_question(a, a->order[*at], a->features[i], err);
+        for (; *at < a->d->rows && a->d->row[a->order[*at]].image == i0 + i && s == BLIP2_OK; (*at)++)
+            s = add_question(a, a->order[*at], a->features[i], err);
     }
     if (s == BLIP2_OK) s = ask(a, err);
     for (int i = 0; i < n; i++) {
@@ -106,7 +109,8 @@ static blip2_status ask_photos(asking *a, int64_t i0, int n, int64_t *at, blip2_
     return s;
 }
 
-blip2_status b2_evaluation_ask(blip2_evaluation *e, blip2_session *session, const blip2_dataset *d, const blip2_evaluate_options *o, blip2_error *err)
+blip2_status b2_evaluation_ask(blip2_evaluation *e, blip2_session *session, const blip2_dataset *d,
+                               const blip2_evaluate_options *o, blip2_error *err)
 {
     asking *a = calloc(1, sizeof *a);
     int64_t at = 0;
@@ -124,7 +128,8 @@ blip2_status b2_evaluation_ask(blip2_evaluation *e, blip2_session *session, cons
     return s;
 }
 
-static blip2_status evaluate(blip2_evaluation *v, blip2_session *s, const blip2_dataset *d, const blip2_evaluate_options *o, blip2_error *e)
+static blip2_status evaluate(blip2_evaluation *v, blip2_session *s, const blip2_dataset *d,
+                             const blip2_evaluate_options *o, blip2_error *e)
 {
     v->result = calloc((size_t)d->rows, sizeof *v->result);
     if (!v->result) return B2_NOMEM(e, "an evaluation");
@@ -133,11 +138,14 @@ static blip2_status evaluate(blip2_evaluation *v, blip2_session *s, const blip2_
     return b2_evaluation_score(v, e);
 }
 
-blip2_status blip2_evaluate(blip2_session *s, const blip2_dataset *d, const blip2_evaluate_options *o, blip2_evaluation **out, blip2_error *e)
+blip2_status blip2_evaluate(blip2_session *s, const blip2_dataset *d, const blip2_evaluate_options *o,
+                            blip2_evaluation **out, blip2_error *e)
 {
     const blip2_evaluate_options defaults = BLIP2_EVALUATE_OPTIONS_INIT;
     if (!s || !d || !out || (o && o->size != sizeof *o))
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_evaluate: a session, a data set and options of size %zu (or NULL) are needed", sizeof *o);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                       "blip2_evaluate: a session, a data set and options of size %zu (or NULL) are needed",
+                       sizeof *o);
     *out = NULL;
     if (!o) o = &defaults;
     if (o->prompt_template) B2_TRY(b2_prompt_check(o->prompt_template, e));

@@ -29,7 +29,8 @@ struct blip2_evaluation {
 };
 
 /* Answers of all rows into e->result. */
-blip2_status b2_evaluation_ask(blip2_evaluation *e, blip2_session *s, const blip2_dataset *d, const blip2_evaluate_options *o, blip2_error *err);
+blip2_status b2_evaluation_ask(blip2_evaluation *e, blip2_session *s, const blip2_dataset *d,
+                               const blip2_evaluate_options *o, blip2_error *err);
 /* Attributes and scores from the results. */
 blip2_status b2_evaluation_score(blip2_evaluation *e, blip2_error *err);
 #endif

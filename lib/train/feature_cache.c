@@ -22,7 +22,8 @@ static void decode_one(void *ctx, int64_t i, int worker)
     const uint8_t *at = NULL;
     (void)worker;
     j->status[i] = b2_picture_get(j->w->pictures, j->image[i], j->rgb + (size_t)i * n, &at, &j->error[i]);
-    if (j->status[i] == BLIP2_OK) j->status[i] = b2_picture_pixels(j->w->pictures, at, j->pixels + (size_t)i * n, &j->error[i]);
+    if (j->status[i] == BLIP2_OK)
+        j->status[i] = b2_picture_pixels(j->w->pictures, at, j->pixels + (size_t)i * n, &j->error[i]);
 }
 
 static blip2_status decode_all(decode_job *j, int n, blip2_error *e)
@@ -35,7 +36,8 @@ static blip2_status decode_all(decode_job *j, int n, blip2_error *e)
     return BLIP2_OK;
 }
 
-blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, int n, float *out, blip2_error *e)
+blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, int n, float *out,
+                               blip2_error *e)
 {
     b2_queue *q = w->q;
     const blip2_model *m = w->model;
@@ -66,7 +68,8 @@ blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, i
 void b2_feature_dry(const b2_encoder_work *w)
 {
     const size_t mark = b2_arena_mark(w->q->scratch);
-    const b2_tensor out = b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
+    const b2_tensor out =
+        b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
     for (int n = 1; n <= B2_ENCODE_BATCH; n++) (void)!b2_features_chunk(w, NULL, n, out.p, NULL);
     b2_arena_release(w->q->scratch, mark);
 }

@@ -33,8 +33,9 @@ void b2_feature_dry(const b2_encoder_work *w);
 /* Tokens of all photos into out [images][queries*d]. */
 blip2_status b2_features_compute(const b2_encoder_work *w, float *out, blip2_error *e);
 size_t b2_feature_file_bytes(const blip2_model *m, int64_t images);
-/* Opens PATH when it holds exactly these photos' tokens for this model; else writes it, taking what it already holds,
- * and opens it. A damaged file is written anew. */
-blip2_status b2_feature_file_open(b2_feature_file *f, const char *path, const b2_encoder_work *w, blip2_error *e);
+/* Opens PATH when it holds exactly these photos' tokens for this model; else writes it, taking what it
+ * already holds, and opens it. A damaged file is written anew. */
+blip2_status b2_feature_file_open(b2_feature_file *f, const char *path, const b2_encoder_work *w,
+                                  blip2_error *e);
 void b2_feature_file_close(b2_feature_file *f);
 #endif

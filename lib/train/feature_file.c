@@ -10,21 +10,30 @@ static size_t each_of(const blip2_model *m) { return (size_t)m->config.qf.querie
 
 size_t b2_feature_file_bytes(const blip2_model *m, int64_t images)
 {
-    return sizeof(b2_feature_header) + (size_t)images * (sizeof(uint64_t) + each_of(m) * sizeof(float)) + sizeof(uint32_t);
+    return sizeof(b2_feature_header) + (size_t)images * (sizeof(uint64_t) + each_of(m) * sizeof(float)) +
+           sizeof(uint32_t);
 }
 
 static b2_feature_header header_for(const blip2_model *m, int64_t images)
 {
-    b2_feature_header h = {.model = m->hash, .preprocess = b2_preprocess_hash(&m->prep), .act = (uint32_t)m->act, .queries = (uint32_t)m->config.qf.queries,
-                           .d = (uint32_t)m->config.t5.d, .images = (uint64_t)images};
+    b2_feature_header h = {.model = m->hash,
+                           .preprocess = b2_preprocess_hash(&m->prep),
+                           .act = (uint32_t)m->act,
+                           .queries = (uint32_t)m->config.qf.queries,
+                           .d = (uint32_t)m->config.t5.d,
+                           .images = (uint64_t)images};
     memcpy(h.magic, MAGIC, sizeof h.magic);
     return h;
 }
 
-static const uint64_t *hashes_in(const b2_map *map) { return (const uint64_t *)(const void *)(map->p + sizeof(b2_feature_header)); }
+static const uint64_t *hashes_in(const b2_map *map)
+{
+    return (const uint64_t *)(const void *)(map->p + sizeof(b2_feature_header));
+}
 static const float *tokens_in(const b2_map *map, int64_t images)
 {
-    return (const float *)(const void *)(map->p + sizeof(b2_feature_header) + (size_t)images * sizeof(uint64_t));
+    return (const float *)(const void *)(map->p + sizeof(b2_feature_header) +
+                                         (size_t)images * sizeof(uint64_t));
 }
 
 /* Maps PATH when it is whole and made by this model; *images = how many photos it holds. */
@@ -36,7 +45,8 @@ static bool map_whole(b2_map *map, int64_t *images, const char *path, const blip
     if (!b2_file_exists(path) || b2_map_open(map, path, &err) != BLIP2_OK) return false;
     bool ok = map->size > sizeof h + sizeof crc;
     if (ok) memcpy(&h, map->p, sizeof h);
-    ok = ok && h.images <= (map->size - sizeof h - sizeof crc) / (sizeof(uint64_t) + each_of(m) * sizeof(float));
+    ok = ok &&
+         h.images <= (map->size - sizeof h - sizeof crc) / (sizeof(uint64_t) + each_of(m) * sizeof(float));
     ok = ok && map->size == b2_feature_file_bytes(m, (int64_t)h.images);
     if (ok) {
         want = header_for(m, (int64_t)h.images);
@@ -48,8 +58,10 @@ static bool map_whole(b2_map *map, int64_t *images, const char *path, const blip
         ok = crc == b2_crc32(0, map->p, map->size - sizeof crc);
         if (!ok) b2_logf(log, B2_LOG_WARN, "%s: its checksum is wrong; it is made anew", path);
     }
-    if (ok) *images = (int64_t)h.images;
-    else b2_map_close(map);
+    if (ok)
+        *images = (int64_t)h.images;
+    else
+        b2_map_close(map);
     return ok;
 }
 
@@ -87,15 +99,18 @@ static const float *old_tokens(const old_file *o, uint64_t hash, size_t each)
     int64_t lo = 0, hi = o->index ? o->images : 0;
     while (lo < hi) {
         const int64_t mid = lo + (hi - lo) / 2;
-        if (o->index[mid].hash < hash) lo = mid + 1;
-        else hi = mid;
+        if (o->index[mid].hash < hash)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     if (!o->index || lo >= o->images || o->index[lo].hash != hash) return NULL;
     return tokens_in(&o->map, o->images) + (size_t)o->index[lo].at * each;
 }
 
 /* Photos i0..i0+n-1 into buf: taken from the old file, or computed. */
-static blip2_status window(const b2_encoder_work *w, const old_file *old, const uint64_t *hash, int64_t i0, int n, float *buf, float *fresh, blip2_error *e)
+static blip2_status window(const b2_encoder_work *w, const old_file *old, const uint64_t *hash, int64_t i0,
+                           int n, float *buf, float *fresh, blip2_error *e)
 {
     const size_t each = each_of(w->model);
     int64_t image[B2_ENCODE_BATCH];
@@ -111,11 +126,13 @@ static blip2_status window(const b2_encoder_work *w, const old_file *old, const 
     }
     if (!missing) return BLIP2_OK;
     B2_TRY(b2_features_chunk(w, image, missing, fresh, e));
-    for (int i = 0; i < missing; i++) memcpy(buf + (size_t)place[i] * each, fresh + (size_t)i * each, each * sizeof *buf);
+    for (int i = 0; i < missing; i++)
+        memcpy(buf + (size_t)place[i] * each, fresh + (size_t)i * each, each * sizeof *buf);
     return BLIP2_OK;
 }
 
-static blip2_status write_tokens(b2_writer *out, const b2_encoder_work *w, const old_file *old, const uint64_t *hash, float *buf, blip2_error *e)
+static blip2_status write_tokens(b2_writer *out, const b2_encoder_work *w, const old_file *old,
+                                 const uint64_t *hash, float *buf, blip2_error *e)
 {
     const size_t each = each_of(w->model);
     const int64_t images = w->pictures->d->images;
@@ -127,12 +144,14 @@ static blip2_status write_tokens(b2_writer *out, const b2_encoder_work *w, const
     return BLIP2_OK;
 }
 
-static blip2_status write_file(const char *path, const b2_encoder_work *w, const old_file *old, const uint64_t *hash, blip2_error *e)
+static blip2_status write_file(const char *path, const b2_encoder_work *w, const old_file *old,
+                               const uint64_t *hash, blip2_error *e)
 {
     const int64_t images = w->pictures->d->images;
     const b2_feature_header h = header_for(w->model, images);
     const size_t mark = b2_arena_mark(w->q->scratch);
-    const b2_tensor buf = b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
+    const b2_tensor buf =
+        b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
     b2_writer out = {0};
     blip2_status s = b2_queue_finish(w->q, e);
     if (s == BLIP2_OK) s = b2_writer_open(&out, path, e);
@@ -141,8 +160,10 @@ static blip2_status write_file(const char *path, const b2_encoder_work *w, const
     if (s == BLIP2_OK) s = write_tokens(&out, w, old, hash, buf.p, e);
     const uint32_t crc = out.crc;
     if (s == BLIP2_OK) s = b2_writer_put(&out, &crc, sizeof crc, e);
-    if (s == BLIP2_OK) s = b2_writer_commit(&out, e);
-    else b2_writer_abort(&out);
+    if (s == BLIP2_OK)
+        s = b2_writer_commit(&out, e);
+    else
+        b2_writer_abort(&out);
     b2_arena_release(w->q->scratch, mark);
     return s;
 }
@@ -158,7 +179,8 @@ static blip2_status index_old(old_file *o, blip2_error *e)
 }
 
 /* Writes the file unless `old` already is what is wanted; old stays mapped then. */
-static blip2_status make_file(old_file *old, bool have, const char *path, const b2_encoder_work *w, uint64_t *hash, blip2_error *e)
+static blip2_status make_file(old_file *old, bool have, const char *path, const b2_encoder_work *w,
+                              uint64_t *hash, blip2_error *e)
 {
     const blip2_dataset *d = w->pictures->d;
     const size_t bytes = (size_t)d->images * sizeof *hash;
@@ -167,12 +189,14 @@ static blip2_status make_file(old_file *old, bool have, const char *path, const 
     if (have) B2_TRY(index_old(old, e));
     B2_TRY(write_file(path, w, old, hash, e));
     b2_map_close(&old->map);
-    if (!map_whole(&old->map, &old->images, path, w->model, &w->model->device->log) || old->images != d->images)
+    if (!map_whole(&old->map, &old->images, path, w->model, &w->model->device->log) ||
+        old->images != d->images)
         return b2_fail(e, BLIP2_ERR_IO, "%s: changed while it was being written", path);
     return BLIP2_OK;
 }
 
-blip2_status b2_feature_file_open(b2_feature_file *f, const char *path, const b2_encoder_work *w, blip2_error *e)
+blip2_status b2_feature_file_open(b2_feature_file *f, const char *path, const b2_encoder_work *w,
+                                  blip2_error *e)
 {
     old_file old = {0};
     *f = (b2_feature_file){0};

@@ -4,5 +4,6 @@
 #include "train/feature_cache.h"
 
 /* Tokens of n (<= B2_ENCODE_BATCH) photos into out [n][queries*d]. */
-blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, int n, float *out, blip2_error *e);
+blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, int n, float *out,
+                               blip2_error *e);
 #endif

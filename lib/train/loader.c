@@ -10,11 +10,11 @@ struct b2_loader {
     b2_filler f;
     b2_arena arena;
     b2_micro slot[SLOTS];
-    int64_t end;          /* first number that is not asked for */
-    int64_t made, taken;  /* next to prepare; next to hand out */
+    int64_t end;         /* first number that is not asked for */
+    int64_t made, taken; /* next to prepare; next to hand out */
     bool filling, stop, threaded;
     pthread_mutex_t lock;
-    pthread_cond_t more;  /* something changed */
+    pthread_cond_t more; /* something changed */
     pthread_t thread;
 };
 
@@ -24,7 +24,8 @@ static void layout(b2_filler *f, b2_micro *slot, bool cached, b2_arena *a)
     for (int i = 0; i < SLOTS; i++) b2_micro_init(&slot[i], f, cached, a);
 }
 
-size_t b2_loader_bytes(const blip2_dataset *d, const blip2_model *m, const b2_texts *t, const b2_loader_options *o, bool cached)
+size_t b2_loader_bytes(const blip2_dataset *d, const blip2_model *m, const b2_texts *t,
+                       const b2_loader_options *o, bool cached)
 {
     b2_filler f = {.d = d, .m = m, .t = t, .o = *o};
     b2_micro slot[SLOTS];
@@ -58,7 +59,8 @@ static void *prepare(void *arg)
     return NULL;
 }
 
-/* Signals stay the program's: the loader's thread takes none. Without a thread batches are prepared when asked for. */
+/* Signals stay the program's: the loader's thread takes none. Without a thread batches are prepared when
+ * asked for. */
 static void start(b2_loader *l)
 {
     sigset_t all, before;
@@ -68,13 +70,16 @@ static void start(b2_loader *l)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-blip2_status b2_loader_open(b2_loader **out, const blip2_dataset *d, const blip2_model *m, const b2_texts *t, b2_pictures *pictures,
-                            const float *features, const b2_loader_options *o, b2_account *account, blip2_error *e)
+blip2_status b2_loader_open(b2_loader **out, const blip2_dataset *d, const blip2_model *m, const b2_texts *t,
+                            b2_pictures *pictures, const float *features, const b2_loader_options *o,
+                            b2_account *account, blip2_error *e)
 {
     b2_loader *l = calloc(1, sizeof *l);
     if (!l) return B2_NOMEM(e, "a data loader");
-    l->f = (b2_filler){.d = d, .m = m, .t = t, .pictures = pictures, .features = features, .o = *o, .epoch = -1};
-    const blip2_status s = b2_arena_init(&l->arena, b2_loader_bytes(d, m, t, o, features != NULL), account, e);
+    l->f =
+        (b2_filler){.d = d, .m = m, .t = t, .pictures = pictures, .features = features, .o = *o, .epoch = -1};
+    const blip2_status s =
+        b2_arena_init(&l->arena, b2_loader_bytes(d, m, t, o, features != NULL), account, e);
     if (s != BLIP2_OK) {
         free(l);
         return s;

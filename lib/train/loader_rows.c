@@ -31,7 +31,8 @@ int64_t b2_loader_steps_per_epoch(int64_t rows, const b2_loader_options *o)
 void b2_micro_init(b2_micro *x, const b2_filler *f, bool cached, b2_arena *a)
 {
     const b2_config *c = &f->m->config;
-    const size_t n = (size_t)f->o.batch, in = (size_t)f->t->max_in, out = (size_t)f->t->max_out, size = (size_t)f->m->prep.size;
+    const size_t n = (size_t)f->o.batch, in = (size_t)f->t->max_in, out = (size_t)f->t->max_out,
+                 size = (size_t)f->m->prep.size;
     memset(x, 0, sizeof *x);
     x->sample = b2_arena_take(a, n * sizeof *x->sample);
     x->row = b2_arena_take(a, n * sizeof *x->row);
@@ -69,8 +70,9 @@ static blip2_status fill_text(b2_micro *x, const b2_filler *f, int r, int64_t ro
     }
     const int len = b2_encoder_ids(c, text, n, r * c->qf.queries, x->enc_ids + (size_t)r * (size_t)t->max_in);
     if (len < 0)
-        return b2_fail(&x->error, BLIP2_ERR_DATA, "%s: line %zu: the text holds image placeholders, but not %d of them", f->d->name, f->d->row[row].line,
-                       c->qf.queries);
+        return b2_fail(&x->error, BLIP2_ERR_DATA,
+                       "%s: line %zu: the text holds image placeholders, but not %d of them", f->d->name,
+                       f->d->row[row].line, c->qf.queries);
     x->enc_len[r] = len;
     x->dec_len[r] = labels;
     memcpy(x->labels + (size_t)r * (size_t)t->max_out, label, (size_t)labels * sizeof *label);
@@ -88,12 +90,14 @@ static void compact(b2_micro *x, const b2_filler *f)
         if (x->dec_len[r] > tdec) tdec = x->dec_len[r];
     }
     for (int r = 0; r < x->b.batch; r++) {
-        int32_t *enc = x->enc_ids + (size_t)r * (size_t)tenc, *lab = x->labels + (size_t)r * (size_t)tdec, *dec = x->dec_ids + (size_t)r * (size_t)tdec;
+        int32_t *enc = x->enc_ids + (size_t)r * (size_t)tenc, *lab = x->labels + (size_t)r * (size_t)tdec,
+                *dec = x->dec_ids + (size_t)r * (size_t)tdec;
         memmove(enc, x->enc_ids + (size_t)r * (size_t)f->t->max_in, (size_t)x->enc_len[r] * sizeof *enc);
         memmove(lab, x->labels + (size_t)r * (size_t)f->t->max_out, (size_t)x->dec_len[r] * sizeof *lab);
         for (int i = x->enc_len[r]; i < tenc; i++) enc[i] = c->t5.pad;
         for (int i = x->dec_len[r]; i < tdec; i++) lab[i] = -1;
-        for (int i = 0; i < tdec; i++) dec[i] = i == 0 ? c->t5.start : lab[i - 1] >= 0 ? lab[i - 1] : c->t5.pad;
+        for (int i = 0; i < tdec; i++)
+            dec[i] = i == 0 ? c->t5.start : lab[i - 1] >= 0 ? lab[i - 1] : c->t5.pad;
     }
     x->b.tenc = tenc;
     x->b.tdec = tdec;
@@ -114,13 +118,16 @@ static blip2_status fill_image(b2_micro *x, const b2_filler *f, int r, int64_t r
         b2_augment(x->picture[1], rgb, size, f->o.augment, b2_augment_key(f->o.seed, epoch, (uint64_t)row));
         rgb = x->picture[1];
     }
-    return b2_picture_pixels(f->pictures, rgb, x->pixels + (size_t)r * 3 * (size_t)size * (size_t)size, &x->error);
+    return b2_picture_pixels(f->pictures, rgb, x->pixels + (size_t)r * 3 * (size_t)size * (size_t)size,
+                             &x->error);
 }
 
 void b2_micro_fill(b2_micro *x, b2_filler *f, int64_t micro)
 {
-    const int64_t per_epoch = b2_loader_steps_per_epoch(f->d->rows, &f->o), step = micro / f->o.accumulate, epoch = step / per_epoch;
-    const int64_t first = (step % per_epoch) * f->o.batch * f->o.accumulate + (micro % f->o.accumulate) * f->o.batch;
+    const int64_t per_epoch = b2_loader_steps_per_epoch(f->d->rows, &f->o), step = micro / f->o.accumulate,
+                  epoch = step / per_epoch;
+    const int64_t first =
+        (step % per_epoch) * f->o.batch * f->o.accumulate + (micro % f->o.accumulate) * f->o.batch;
     int64_t n = f->d->rows - first;
     n = n < 0 ? 0 : n > f->o.batch ? f->o.batch : n;
     if (f->epoch != epoch) b2_epoch_order(f->order, f->d->rows, f->o.shuffle, f->o.seed, (uint64_t)epoch);
@@ -128,7 +135,12 @@ void b2_micro_fill(b2_micro *x, b2_filler *f, int64_t micro)
     x->error = (blip2_error)BLIP2_ERROR_INIT;
     x->status = BLIP2_OK;
     x->tokens = 0;
-    x->b = (b2_batch){.batch = (int)n, .pixels = x->pixels, .features = x->features, .enc_ids = x->enc_ids, .enc_len = x->enc_len, .dec_ids = x->dec_ids,
+    x->b = (b2_batch){.batch = (int)n,
+                      .pixels = x->pixels,
+                      .features = x->features,
+                      .enc_ids = x->enc_ids,
+                      .enc_len = x->enc_len,
+                      .dec_ids = x->dec_ids,
                       .labels = x->labels};
     for (int r = 0; r < (int)n && x->status == BLIP2_OK; r++) {
         const int64_t row = f->order[first + r];

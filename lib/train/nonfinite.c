@@ -1,5 +1,5 @@
-/* Naming the first bad op of a step whose loss or gradient is not finite: its samples once more, one by one, with
- * every op's result looked at. */
+/* Naming the first bad op of a step whose loss or gradient is not finite: its samples once more, one by one,
+ * with every op's result looked at. */
 #include <stdlib.h>
 #include <string.h>
 #include "train/trainer.h"
@@ -8,7 +8,8 @@ static blip2_status one_sample(blip2_trainer *t, const b2_micro *x, int r, blip2
 {
     const b2_config *c = &t->net->c;
     const b2_pass p = b2_trainer_pass(t);
-    const size_t features = (size_t)c->qf.queries * (size_t)c->t5.d, pixels = 3 * (size_t)c->vit.image * (size_t)c->vit.image;
+    const size_t features = (size_t)c->qf.queries * (size_t)c->t5.d,
+                 pixels = 3 * (size_t)c->vit.image * (size_t)c->vit.image;
     const int tenc = x->b.tenc, tdec = x->b.tdec;
     int32_t *ids = malloc((size_t)tenc * sizeof *ids);
     double loss = 0;
@@ -38,7 +39,8 @@ static blip2_status one_micro(blip2_trainer *t, const b2_micro *x, blip2_error *
         blip2_error found = BLIP2_ERROR_INIT;
         const blip2_status s = one_sample(t, x, r, &found);
         if (s == BLIP2_ERR_NONFINITE)
-            return b2_fail(e, s, "step %lld, row \"%s\" (%s, line %zu): %s", (long long)t->done + 1, row->id, t->data->name, row->line, found.text);
+            return b2_fail(e, s, "step %lld, row \"%s\" (%s, line %zu): %s", (long long)t->done + 1, row->id,
+                           t->data->name, row->line, found.text);
         if (s != BLIP2_OK) return b2_fail(e, s, "%s", found.text);
     }
     return BLIP2_OK;
@@ -55,5 +57,7 @@ blip2_status b2_trainer_find_nonfinite(blip2_trainer *t, blip2_error *e)
     }
     t->q.check_finite = 0;
     if (s != BLIP2_OK) return s;
-    return b2_fail(e, BLIP2_ERR_NONFINITE, "step %lld: the sum of its samples' gradients is not finite, though every sample alone is", (long long)t->done + 1);
+    return b2_fail(e, BLIP2_ERR_NONFINITE,
+                   "step %lld: the sum of its samples' gradients is not finite, though every sample alone is",
+                   (long long)t->done + 1);
 }

@@ -5,7 +5,8 @@
 
 static size_t picture_bytes(const b2_preprocess *prep) { return (size_t)prep->size * (size_t)prep->size * 3; }
 
-void b2_pictures_init(b2_pictures *p, const blip2_dataset *d, const b2_preprocess *prep, bool keep, b2_arena *a)
+void b2_pictures_init(b2_pictures *p, const blip2_dataset *d, const b2_preprocess *prep, bool keep,
+                      b2_arena *a)
 {
     *p = (b2_pictures){.d = d, .prep = prep};
     if (!keep) return;
@@ -21,12 +22,14 @@ static blip2_status at_model_size(const b2_preprocess *prep, blip2_image *img, u
     blip2_image small = {0};
     if (img->width != size || img->height != size) {
         if (!prep->resize)
-            return b2_fail(e, BLIP2_ERR_DATA, "the photo is %d x %d, the preprocessor does not resize and wants %d x %d", img->width, img->height, size,
-                           size);
+            return b2_fail(e, BLIP2_ERR_DATA,
+                           "the photo is %d x %d, the preprocessor does not resize and wants %d x %d",
+                           img->width, img->height, size, size);
         B2_TRY(blip2_image_resize(&small, img, size, size, e));
     }
     const blip2_image *from = small.pixels ? &small : img;
-    for (int y = 0; y < size; y++) memcpy(out + (size_t)y * (size_t)size * 3, from->pixels + y * from->stride, (size_t)size * 3);
+    for (int y = 0; y < size; y++)
+        memcpy(out + (size_t)y * (size_t)size * 3, from->pixels + y * from->stride, (size_t)size * 3);
     blip2_image_free(&small);
     return BLIP2_OK;
 }
@@ -44,8 +47,8 @@ blip2_status b2_picture_get(b2_pictures *p, int64_t image, uint8_t *out, const u
         blip2_image_free(&img);
     }
     if (s != BLIP2_OK)
-        return b2_fail_context(e, s == BLIP2_ERR_MEMORY ? s : BLIP2_ERR_DATA, "%s: line %zu: photo %s", p->d->name,
-                               p->d->row[p->d->first[image]].line, p->d->path[image]);
+        return b2_fail_context(e, s == BLIP2_ERR_MEMORY ? s : BLIP2_ERR_DATA, "%s: line %zu: photo %s",
+                               p->d->name, p->d->row[p->d->first[image]].line, p->d->path[image]);
     if (keep) p->have[image] = 1;
     return BLIP2_OK;
 }

@@ -1,4 +1,5 @@
-/* Photos as the model wants them: decoded once and kept while they fit, moved about when training asks for it. */
+/* Photos as the model wants them: decoded once and kept while they fit, moved about when training asks for
+ * it. */
 #ifndef B2_TRAIN_PICTURES_H
 #define B2_TRAIN_PICTURES_H
 #include "base/arena.h"
@@ -16,9 +17,10 @@ typedef struct b2_pictures {
 } b2_pictures;
 
 /* Takes the memory of the store from the arena (which may be dry). keep false: nothing is kept. */
-void b2_pictures_init(b2_pictures *p, const blip2_dataset *d, const b2_preprocess *prep, bool keep, b2_arena *a);
-/* A photo at the model's size, RGB, rows without gaps: into `out` [size*size*3], or where it is kept; *at points to it.
- * A photo that cannot be read is BLIP2_ERR_DATA with the line of its first row. */
+void b2_pictures_init(b2_pictures *p, const blip2_dataset *d, const b2_preprocess *prep, bool keep,
+                      b2_arena *a);
+/* A photo at the model's size, RGB, rows without gaps: into `out` [size*size*3], or where it is kept; *at
+ * points to it. A photo that cannot be read is BLIP2_ERR_DATA with the line of its first row. */
 blip2_status b2_picture_get(b2_pictures *p, int64_t image, uint8_t *out, const uint8_t **at, blip2_error *e);
 /* RGB at the model's size → f32 [3][size][size]. */
 blip2_status b2_picture_pixels(const b2_pictures *p, const uint8_t *rgb, float *out, blip2_error *e);

@@ -9,13 +9,17 @@
 enum { MISSES = 60, WIDEST_TABLE = 24, SMALL_FILE = 64 * 1024, THUMB = 224 };
 
 static const char head[] =
-    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+    "content=\"width=device-width, initial-scale=1\">\n"
     "<title>Evaluation</title>\n<style>\n"
-    "body{font:15px/1.45 system-ui,sans-serif;color:#1c2430;background:#fff;max-width:1080px;margin:2rem auto;padding:0 1rem}\n"
+    "body{font:15px/1.45 system-ui,sans-serif;color:#1c2430;background:#fff;max-width:1080px;margin:2rem "
+    "auto;padding:0 1rem}\n"
     "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}\n"
-    "th,td{padding:.25rem .7rem;border-bottom:1px solid #dde3ea;text-align:right}th:first-child,td:first-child{text-align:left}\n"
+    "th,td{padding:.25rem .7rem;border-bottom:1px solid "
+    "#dde3ea;text-align:right}th:first-child,td:first-child{text-align:left}\n"
     "td.hit{background:#e3f4e8;font-weight:600}td.miss{background:#fbe6e3}td.none{color:#b6c0cc}\n"
-    ".wide{overflow-x:auto}.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:1rem}\n"
+    ".wide{overflow-x:auto}.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:"
+    "1rem}\n"
     "figure{margin:0;border:1px solid #dde3ea;border-radius:6px;padding:.6rem}\n"
     "figure img{width:100%;aspect-ratio:1;object-fit:contain;image-rendering:auto;background:#f4f6f8}\n"
     "figcaption{font-size:.82rem;overflow-wrap:anywhere}.t{color:#17703a}.p{color:#b3361f}.q{color:#5b6776}\n"
@@ -31,7 +35,8 @@ static void scores(b2_str *s, const blip2_evaluation *v)
         const b2_attribute *a = &v->attribute[i];
         b2_str_add(s, "<tr><td>");
         b2_str_add_xml(s, a->name);
-        b2_str_addf(s, "</td><td>%" PRId64 "</td><td>%.1f %%</td><td>%.3f</td></tr>\n", a->n, percent(a->right, a->n), a->macro_f1);
+        b2_str_addf(s, "</td><td>%" PRId64 "</td><td>%.1f %%</td><td>%.3f</td></tr>\n", a->n,
+                    percent(a->right, a->n), a->macro_f1);
     }
     b2_str_add(s, "</table>\n");
 }
@@ -73,8 +78,10 @@ static void base64(b2_str *s, const unsigned char *p, size_t n)
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {
         const size_t left = n - i;
-        const uint32_t v = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (left > 2 ? p[i + 2] : 0);
-        const char four[4] = {digit[v >> 18], digit[v >> 12 & 63], left > 1 ? digit[v >> 6 & 63] : '=', left > 2 ? digit[v & 63] : '='};
+        const uint32_t v =
+            (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (left > 2 ? p[i + 2] : 0);
+        const char four[4] = {digit[v >> 18], digit[v >> 12 & 63], left > 1 ? digit[v >> 6 & 63] : '=',
+                              left > 2 ? digit[v & 63] : '='};
         b2_str_addn(s, four, 4);
     }
 }
@@ -109,9 +116,15 @@ static void photo(b2_str *s, const char *path)
     b2_map m;
     if (b2_map_open(&m, path, NULL) != BLIP2_OK) return;
     const bool fits = m.size > 12 && m.size <= SMALL_FILE;
-    const char *mime = !fits ? NULL : m.p[0] == 0xFF ? "jpeg" : m.p[0] == 0x89 ? "png" : memcmp(m.p, "RIFF", 4) == 0 ? "webp" : NULL;
-    if (mime) picture(s, mime, m.p, m.size);
-    else if (m.size) thumbnail(s, path);
+    const char *mime = !fits                         ? NULL
+                       : m.p[0] == 0xFF              ? "jpeg"
+                       : m.p[0] == 0x89              ? "png"
+                       : memcmp(m.p, "RIFF", 4) == 0 ? "webp"
+                                                     : NULL;
+    if (mime)
+        picture(s, mime, m.p, m.size);
+    else if (m.size)
+        thumbnail(s, path);
     b2_map_close(&m);
 }
 
@@ -148,7 +161,8 @@ static void misses(b2_str *s, const blip2_evaluation *v)
 blip2_status blip2_evaluation_html(const blip2_evaluation *v, const char *path, blip2_error *e)
 {
     b2_str s = {0};
-    if (!v || !path) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_evaluation_html: an evaluation and a path are needed");
+    if (!v || !path)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_evaluation_html: an evaluation and a path are needed");
     b2_str_add(&s, head);
     scores(&s, v);
     for (int i = 0; i < v->attributes; i++) confusion(&s, &v->attribute[i]);

@@ -30,17 +30,22 @@ static char *attribute_of(const b2_result *r)
 {
     const char *colon = strstr(r->truth, ": ");
     if (!r->question[0]) return b2_strdup("caption");
-    return colon && colon > r->truth ? b2_strndup(r->truth, (size_t)(colon - r->truth)) : b2_strdup(r->question);
+    return colon && colon > r->truth ? b2_strndup(r->truth, (size_t)(colon - r->truth))
+                                     : b2_strdup(r->question);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const b2_attribute *)a)->name, ((const b2_attribute *)b)->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const b2_attribute *)a)->name, ((const b2_attribute *)b)->name);
+}
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 static int by_text(const void *a, const void *b) { return compare(*(char *const *)a, *(char *const *)b); }
 
 static int find_attribute(const blip2_evaluation *e, const char *name)
 {
     const b2_attribute key = {.name = (char *)(uintptr_t)name};
-    const b2_attribute *x = e->attributes ? bsearch(&key, e->attribute, (size_t)e->attributes, sizeof key, by_name) : NULL;
+    const b2_attribute *x =
+        e->attributes ? bsearch(&key, e->attribute, (size_t)e->attributes, sizeof key, by_name) : NULL;
     return x ? (int)(x - e->attribute) : -1;
 }
 
@@ -63,8 +68,10 @@ static blip2_status name_attributes(blip2_evaluation *e, char **name, blip2_erro
     if (!e->attribute) s = B2_NOMEM(err, "an evaluation");
     if (s == BLIP2_OK) qsort(name, (size_t)e->n, sizeof *name, by_bytes);
     for (int64_t i = 0; i < e->n; i++) {
-        if (s == BLIP2_OK && (!e->attributes || strcmp(e->attribute[e->attributes - 1].name, name[i]) != 0)) e->attribute[e->attributes++].name = name[i];
-        else free(name[i]);
+        if (s == BLIP2_OK && (!e->attributes || strcmp(e->attribute[e->attributes - 1].name, name[i]) != 0))
+            e->attribute[e->attributes++].name = name[i];
+        else
+            free(name[i]);
     }
     return s;
 }
@@ -109,14 +116,16 @@ static blip2_status score(b2_attribute *a, b2_result *const *r, blip2_error *err
     qsort(a->value, (size_t)a->n, sizeof *a->value, by_text);
     int distinct = 0;
     for (int64_t i = 0; i < a->n; i++) {
-        if (!distinct || compare(a->value[distinct - 1], a->value[i]) != 0) a->value[distinct++] = a->value[i];
+        if (!distinct || compare(a->value[distinct - 1], a->value[i]) != 0)
+            a->value[distinct++] = a->value[i];
     }
     if (distinct > VALUES) return BLIP2_OK;
     a->values = distinct;
     const size_t width = (size_t)distinct + 1;
     a->count = calloc((size_t)distinct * width, sizeof *a->count);
     if (!a->count) return B2_NOMEM(err, "an evaluation");
-    for (int64_t i = 0; i < a->n; i++) a->count[(size_t)find_value(a, r[i]->truth) * width + (size_t)find_value(a, r[i]->answer)]++;
+    for (int64_t i = 0; i < a->n; i++)
+        a->count[(size_t)find_value(a, r[i]->truth) * width + (size_t)find_value(a, r[i]->answer)]++;
     a->macro_f1 = macro_f1(a);
     return BLIP2_OK;
 }
@@ -146,7 +155,8 @@ blip2_status b2_evaluation_score(blip2_evaluation *e, blip2_error *err)
     b2_result **r = by_attribute(e);
     if (!r) return B2_NOMEM(err, "an evaluation");
     int64_t at = 0;
-    for (int i = 0; i < e->attributes && s == BLIP2_OK; at += e->attribute[i].n, i++) s = score(&e->attribute[i], r + at, err);
+    for (int i = 0; i < e->attributes && s == BLIP2_OK; at += e->attribute[i].n, i++)
+        s = score(&e->attribute[i], r + at, err);
     free(r);
     return s;
 }

@@ -9,9 +9,15 @@ static void begin_step(blip2_trainer *t)
 {
     const double n = (double)t->done + 1.0;
     memset(t->flat.g, 0, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
-    t->step = (b2_step){.seed = t->o.seed, .step = (uint64_t)t->done, .lr = (float)b2_schedule_lr(&t->schedule, t->done), .beta1 = (float)t->o.beta1,
-                        .beta2 = (float)t->o.beta2, .eps = (float)t->o.eps, .weight_decay = (float)t->o.weight_decay,
-                        .c1 = (float)(1.0 / (1.0 - pow(t->o.beta1, n))), .c2 = (float)(1.0 / (1.0 - pow(t->o.beta2, n)))};
+    t->step = (b2_step){.seed = t->o.seed,
+                        .step = (uint64_t)t->done,
+                        .lr = (float)b2_schedule_lr(&t->schedule, t->done),
+                        .beta1 = (float)t->o.beta1,
+                        .beta2 = (float)t->o.beta2,
+                        .eps = (float)t->o.eps,
+                        .weight_decay = (float)t->o.weight_decay,
+                        .c1 = (float)(1.0 / (1.0 - pow(t->o.beta1, n))),
+                        .c2 = (float)(1.0 / (1.0 - pow(t->o.beta2, n)))};
 }
 
 static blip2_status micro_pass(blip2_trainer *t, double *loss, blip2_step_report *r, blip2_error *e)
@@ -41,7 +47,8 @@ static blip2_status update(blip2_trainer *t, double loss, double *norm, blip2_er
     t->step.finite = isfinite(loss) && isfinite(sum);
     t->step.gscale = (float)(clip / tokens);
     b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
-    b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed, f->total - f->decayed, 0.0f);
+    b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed,
+             f->total - f->decayed, 0.0f);
     B2_TRY(b2_queue_finish(&t->q, e));
     return t->step.finite ? BLIP2_OK : b2_trainer_find_nonfinite(t, e);
 }
@@ -78,12 +85,16 @@ static blip2_status run_step(blip2_trainer *t, blip2_step_report *r, blip2_error
 
 blip2_status blip2_trainer_step(blip2_trainer *t, blip2_step_report *report, blip2_error *e)
 {
-    if (!t || !report || report->size != sizeof *report) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_step: a trainer and a report of size %zu are needed", sizeof *report);
-    *report = (blip2_step_report){.size = sizeof *report, .step = t->done, .steps = t->lo.steps, .done = !row_left(t)};
+    if (!t || !report || report->size != sizeof *report)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                       "blip2_trainer_step: a trainer and a report of size %zu are needed", sizeof *report);
+    *report = (blip2_step_report){
+        .size = sizeof *report, .step = t->done, .steps = t->lo.steps, .done = !row_left(t)};
     if (!row_left(t)) return b2_fail(e, BLIP2_ERR_STATE, "all %lld steps are done", (long long)t->lo.steps);
     const blip2_status s = run_step(t, report, e);
     if (s == BLIP2_OK) return s;
-    /* Nothing of this step counts: weights and moments are untouched, and the data begin again where it began. */
+    /* Nothing of this step counts: weights and moments are untouched, and the data begin again where it
+     * began. */
     b2_loader_seek(t->loader, t->done * t->o.accumulate);
     if (s == BLIP2_ERR_CANCELLED) t->cancel = 0;
     return s;

@@ -71,23 +71,27 @@ static blip2_status check_span(work *w, const b2_span *s, bool prompt, const bli
     const int vocab = w->m->config.t5.vocab;
     const char *what = prompt ? "prompt" : r->question ? "answer" : "caption";
     if (s->n > limit)
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the %s has %d tokens, at most %d are allowed", w->d->name, r->line, what, s->n, limit);
+        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the %s has %d tokens, at most %d are allowed",
+                       w->d->name, r->line, what, s->n, limit);
     for (int i = 0; i < s->n; i++) {
         const int32_t id = w->t->ids[s->at + (size_t)i];
         if (id < 0 || id >= vocab)
-            return b2_fail(e, BLIP2_ERR_CONFIG, "%s: line %zu: the tokenizer gives id %d for the %s, the model knows 0 to %d", w->d->name, r->line,
-                           id, what, vocab - 1);
+            return b2_fail(e, BLIP2_ERR_CONFIG,
+                           "%s: line %zu: the tokenizer gives id %d for the %s, the model knows 0 to %d",
+                           w->d->name, r->line, id, what, vocab - 1);
     }
     if (!prompt) return BLIP2_OK;
     const int len = b2_encoder_ids(&w->m->config, w->t->ids + s->at, s->n, 0, w->rows);
     if (len < 0)
-        return b2_fail(e, BLIP2_ERR_DATA, "%s: line %zu: the prompt holds image placeholders, but not %d of them", w->d->name, r->line,
-                       w->m->config.qf.queries);
+        return b2_fail(e, BLIP2_ERR_DATA,
+                       "%s: line %zu: the prompt holds image placeholders, but not %d of them", w->d->name,
+                       r->line, w->m->config.qf.queries);
     if (len > w->t->max_in) w->t->max_in = len;
     return BLIP2_OK;
 }
 
-static blip2_status intern(work *w, const char *text, bool prompt, const blip2_row *r, b2_span *out, blip2_error *e)
+static blip2_status intern(work *w, const char *text, bool prompt, const blip2_row *r, b2_span *out,
+                           blip2_error *e)
 {
     B2_TRY(grow_slots(w, e));
     slot *s = &w->slots[place(w->slots, w->cap, text, prompt)];
@@ -119,7 +123,8 @@ static blip2_status read_row(work *w, int64_t i, blip2_error *e)
     t->max_out = max_int(t->max_out, t->out[i].n);
     if (r->question) return intern(w, r->question, true, r, &t->in[i], e);
     /* The longest prefix leaves one token for the label, and ends with </s> itself. */
-    t->max_in = max_int(t->max_in, w->m->config.qf.queries + max_int(1, min_int(t->out[i].n - 1, w->o->max_prompt)));
+    t->max_in =
+        max_int(t->max_in, w->m->config.qf.queries + max_int(1, min_int(t->out[i].n - 1, w->o->max_prompt)));
     return BLIP2_OK;
 }
 
@@ -136,11 +141,14 @@ static blip2_status read_all(work *w, blip2_error *e)
     return BLIP2_OK;
 }
 
-blip2_status b2_texts_open(b2_texts *t, const blip2_dataset *d, const blip2_model *m, const b2_texts_options *o, b2_account *account, blip2_error *e)
+blip2_status b2_texts_open(b2_texts *t, const blip2_dataset *d, const blip2_model *m,
+                           const b2_texts_options *o, b2_account *account, blip2_error *e)
 {
     *t = (b2_texts){.max_prompt = o->max_prompt};
-    if (!m->tok) return b2_fail(e, BLIP2_ERR_CONFIG, "%s: the model has no tokenizer, training needs one", m->dir);
-    if (o->max_prompt < 1 || o->max_answer < 1) return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_prompt_tokens and max_answer_tokens must be at least 1");
+    if (!m->tok)
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: the model has no tokenizer, training needs one", m->dir);
+    if (o->max_prompt < 1 || o->max_answer < 1)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_prompt_tokens and max_answer_tokens must be at least 1");
     work w = {.t = t, .d = d, .m = m, .o = o};
     const blip2_status s = read_all(&w, e);
     free(w.slots);

@@ -13,8 +13,8 @@ typedef struct b2_trained {
     int rank;
     int64_t shape[4];
     bool decay;
-    int ref;  /* index into net->ref */
-    int slot; /* of net->slots for an adapter's matrix, else -1 */
+    int ref;     /* index into net->ref */
+    int slot;    /* of net->slots for an adapter's matrix, else -1 */
     char matrix; /* 'A' or 'B' of an adapter, 'W' for a weight itself */
 } b2_trained;
 
@@ -50,8 +50,8 @@ struct blip2_trainer {
     b2_arena state, save, scratch;
     b2_step step;
     b2_queue q;
-    int64_t done;       /* steps */
-    double epoch_loss;  /* sum over the epoch's tokens so far */
+    int64_t done;      /* steps */
+    double epoch_loss; /* sum over the epoch's tokens so far */
     int64_t epoch_tokens;
     _Atomic int cancel;
 };

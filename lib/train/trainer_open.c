@@ -17,14 +17,17 @@ static blip2_status copy_text(const char **s, blip2_error *e)
 static blip2_status copy_options(blip2_trainer *t, const blip2_trainer_options *o, blip2_error *e)
 {
     blip2_trainer_options *x = &t->o;
-    const char **text[] = {&x->lora_targets, &x->init_adapter, &x->cache_path, &x->prompt_template, &x->base_model_name};
+    const char **text[] = {&x->lora_targets, &x->init_adapter, &x->cache_path, &x->prompt_template,
+                           &x->base_model_name};
     blip2_status s = BLIP2_OK;
     *x = *o;
     if (!x->prompt_template) x->prompt_template = B2_DEFAULT_TEMPLATE;
     if (!x->base_model_name) x->base_model_name = t->model->dir;
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) {
-        if (s != BLIP2_OK) *text[i] = NULL;
-        else s = copy_text(text[i], e);
+        if (s != BLIP2_OK)
+            *text[i] = NULL;
+        else
+            s = copy_text(text[i], e);
     }
     return s;
 }
@@ -49,23 +52,33 @@ static void dry_pass(blip2_trainer *t, int batch, int tenc, int tdec)
     static const float f[1] = {0};
     static const int32_t id[1] = {0};
     static const uint64_t sample[1] = {0};
-    b2_batch b = {.batch = batch, .tenc = tenc, .tdec = tdec, .enc_ids = id, .enc_len = id, .dec_ids = id, .labels = id};
+    b2_batch b = {.batch = batch,
+                  .tenc = tenc,
+                  .tdec = tdec,
+                  .enc_ids = id,
+                  .enc_len = id,
+                  .dec_ids = id,
+                  .labels = id};
     double loss = 0;
     const b2_pass p = b2_trainer_pass(t);
-    if (t->o.feature_cache) b.features = f;
-    else b.pixels = f;
+    if (t->o.feature_cache)
+        b.features = f;
+    else
+        b.pixels = f;
     t->step.sample = sample;
     b2_train_pass(&p, t->net, &b, &loss, false);
 }
 
-/* The last batch of an epoch and single samples are smaller, but a kernel may want more workspace for few rows. */
+/* The last batch of an epoch and single samples are smaller, but a kernel may want more workspace for few
+ * rows. */
 static void dry_passes(blip2_trainer *t)
 {
     const int64_t rest = t->data->rows % t->o.batch;
     const int most = t->data->rows < t->o.batch ? (int)t->data->rows : t->o.batch;
     const int batch[3] = {most, rest ? (int)rest : most, 1};
     const int least = t->net->c.qf.queries + 1 < t->texts.max_in ? t->net->c.qf.queries + 1 : t->texts.max_in;
-    const int tenc[3] = {t->texts.max_in, least, (t->texts.max_in + least) / 2}, tdec[2] = {t->texts.max_out, 1};
+    const int tenc[3] = {t->texts.max_in, least, (t->texts.max_in + least) / 2},
+              tdec[2] = {t->texts.max_out, 1};
     for (int i = 0; i < 18; i++) dry_pass(t, batch[i / 6], tenc[i % 3], tdec[i / 3 % 2]);
 }
 
@@ -81,7 +94,8 @@ static void take_state(blip2_trainer *t, b2_arena *a)
     b2_trainer_bind(t, a);
     b2_pictures_init(&t->pictures, t->data, &t->model->prep, !t->o.feature_cache, a);
     if (t->o.feature_cache && !t->o.cache_path)
-        t->features = b2_arena_take(a, (size_t)t->data->images * (size_t)c->qf.queries * (size_t)c->t5.d * sizeof(float));
+        t->features = b2_arena_take(a, (size_t)t->data->images * (size_t)c->qf.queries * (size_t)c->t5.d *
+                                           sizeof(float));
 }
 
 static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
@@ -98,9 +112,11 @@ static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
     const b2_encoder_work w = encoder_work(t);
     if (t->o.feature_cache) b2_feature_dry(&w);
     B2_TRY(b2_queue_finish(&t->q, e));
-    t->size = (b2_trainer_sizes){t->state.peak, t->save.peak, t->scratch.peak,
-                                 b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0), 0};
-    if (t->o.feature_cache && t->o.cache_path) t->size.mapped = b2_feature_file_bytes(t->model, t->data->images);
+    t->size =
+        (b2_trainer_sizes){t->state.peak, t->save.peak, t->scratch.peak,
+                           b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0), 0};
+    if (t->o.feature_cache && t->o.cache_path)
+        t->size.mapped = b2_feature_file_bytes(t->model, t->data->images);
     t->features = NULL;
     t->state = t->save = t->scratch = (b2_arena){0};
     t->q.dry = false;
@@ -110,11 +126,13 @@ static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
 static blip2_status check_image_side(const blip2_trainer *t, blip2_error *e)
 {
     if (t->o.augment && !b2_net_image_trains(t->net))
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "augment: nothing in the image side trains; flips and shifts need that");
+        return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                       "augment: nothing in the image side trains; flips and shifts need that");
     return BLIP2_OK;
 }
 
-static blip2_status prepare(blip2_trainer *t, const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o, blip2_error *e)
+static blip2_status prepare(blip2_trainer *t, const blip2_model *m, const blip2_dataset *d,
+                            const blip2_trainer_options *o, blip2_error *e)
 {
     t->model = b2_model_ref((blip2_model *)(uintptr_t)m);
     t->data = d;
@@ -128,9 +146,11 @@ static blip2_status prepare(blip2_trainer *t, const blip2_model *m, const blip2_
     return check_image_side(t, e);
 }
 
-static blip2_status new_trainer(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o, blip2_trainer **out, blip2_error *e)
+static blip2_status new_trainer(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o,
+                                blip2_trainer **out, blip2_error *e)
 {
-    if (!m || !d || !o || !out) return b2_fail(e, BLIP2_ERR_ARGUMENT, "trainer: model, data, options and out must not be NULL");
+    if (!m || !d || !o || !out)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "trainer: model, data, options and out must not be NULL");
     *out = NULL;
     B2_TRY(b2_trainer_options_check(o, e));
     blip2_trainer *t = calloc(1, sizeof *t);
@@ -169,7 +189,8 @@ static blip2_status allocate(blip2_trainer *t, blip2_error *e)
     return b2_loader_open(&t->loader, t->data, t->model, &t->texts, &t->pictures, tokens, &t->lo, acc, e);
 }
 
-blip2_status blip2_trainer_open(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o, blip2_trainer **out, blip2_error *e)
+blip2_status blip2_trainer_open(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o,
+                                blip2_trainer **out, blip2_error *e)
 {
     B2_TRY(new_trainer(m, d, o, out, e));
     const blip2_status s = allocate(*out, e);
@@ -179,10 +200,12 @@ blip2_status blip2_trainer_open(const blip2_model *m, const blip2_dataset *d, co
     return s;
 }
 
-blip2_status blip2_trainer_plan(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o, blip2_plan *plan, blip2_error *e)
+blip2_status blip2_trainer_plan(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o,
+                                blip2_plan *plan, blip2_error *e)
 {
     blip2_trainer *t = NULL;
-    if (!plan || plan->size != sizeof *plan) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
+    if (!plan || plan->size != sizeof *plan)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
     B2_TRY(new_trainer(m, d, o, &t, e));
     plan->weights = m->weight_bytes;
     plan->state = t->size.state + t->size.mapped + t->texts.bytes;
@@ -206,7 +229,8 @@ void blip2_trainer_close(blip2_trainer *t)
     b2_net_free(t->net);
     free(t->tensor);
     free(t->lora.targets);
-    const char *text[] = {t->o.lora_targets, t->o.init_adapter, t->o.cache_path, t->o.prompt_template, t->o.base_model_name};
+    const char *text[] = {t->o.lora_targets, t->o.init_adapter, t->o.cache_path, t->o.prompt_template,
+                          t->o.base_model_name};
     for (size_t i = 0; i < sizeof text / sizeof text[0]; i++) free((char *)(uintptr_t)text[i]);
     blip2_model_close(t->model);
     free(t);
@@ -217,7 +241,8 @@ void blip2_trainer_cancel(blip2_trainer *t)
     if (t) t->cancel = 1;
 }
 
-blip2_status blip2_trainer_session(blip2_trainer *t, const blip2_session_options *o, blip2_session **out, blip2_error *e)
+blip2_status blip2_trainer_session(blip2_trainer *t, const blip2_session_options *o, blip2_session **out,
+                                   blip2_error *e)
 {
     if (!t) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_session: trainer must not be NULL");
     return b2_session_open_net(t->model, t->net, o, out, e);

@@ -8,7 +8,7 @@
 #include "base/str.h"
 #include "train/trainer.h"
 
-enum { GRAIN = 16 }; /* floats: a cache line */
+enum { GRAIN = 16 };        /* floats: a cache line */
 #define LORA_SITES 0x10000u /* dropout sites of adapters lie above those of the net */
 
 static b2_trained *add_tensor(blip2_trainer *t, int ref)
@@ -75,9 +75,11 @@ static blip2_status select_lora(blip2_trainer *t, blip2_error *e)
         const b2_param *w = t->net->ref[refs[i]].param;
         const int r = t->init ? t->init->entry[i].r : t->lora.r;
         b2_lora_slot *slot = &t->net->slots[i];
-        *slot = (b2_lora_slot){.n = 1, .drop = (float)t->lora.dropout, .site = LORA_SITES + (uint32_t)refs[i]};
+        *slot =
+            (b2_lora_slot){.n = 1, .drop = (float)t->lora.dropout, .site = LORA_SITES + (uint32_t)refs[i]};
         slot->ab[0].r = r;
-        slot->ab[0].scale = t->init ? t->init->entry[i].scale : b2_lora_scale(t->lora.alpha, r, t->lora.rslora);
+        slot->ab[0].scale =
+            t->init ? t->init->entry[i].scale : b2_lora_scale(t->lora.alpha, r, t->lora.rslora);
         add_matrix(t, refs[i], i, 'A', r, w->cols);
         add_matrix(t, refs[i], i, 'B', w->rows, r);
     }
@@ -109,8 +111,16 @@ static void set_dropout(blip2_trainer *t)
         t5 = t5 || t->net->ref[t->tensor[i].ref].part == B2_PART_T5;
         qf = qf || t->net->ref[t->tensor[i].ref].part == B2_PART_QFORMER;
     }
-    b2_net_set_dropout(t->net, !t5 ? 0.0f : p < 0 ? c->t5.drop : (float)p, !qf ? 0.0f : p < 0 ? c->qf.drop : (float)p,
-                       !qf ? 0.0f : p < 0 ? c->qf.attn_drop : (float)p);
+    b2_net_set_dropout(t->net,
+                       !t5     ? 0.0f
+                       : p < 0 ? c->t5.drop
+                               : (float)p,
+                       !qf     ? 0.0f
+                       : p < 0 ? c->qf.drop
+                               : (float)p,
+                       !qf     ? 0.0f
+                       : p < 0 ? c->qf.attn_drop
+                               : (float)p);
 }
 
 static blip2_status lora_config(blip2_trainer *t, blip2_error *e)
@@ -120,7 +130,10 @@ static blip2_status lora_config(blip2_trainer *t, blip2_error *e)
     if (o->init_adapter) {
         B2_TRY(blip2_adapter_open(t->model, o->init_adapter, &t->init, e));
         if (t->init->touches_image && o->feature_cache)
-            return b2_fail(e, BLIP2_ERR_ARGUMENT, "feature_cache: the adapter %s also adapts the image side, whose features change with every step", o->init_adapter);
+            return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                           "feature_cache: the adapter %s also adapts the image side, whose features change "
+                           "with every step",
+                           o->init_adapter);
         t->lora = t->init->cfg;
         t->lora.targets = NULL;
     } else {
@@ -184,7 +197,8 @@ static void fresh_a(const blip2_trainer *t, const b2_trained *x)
 {
     b2_rng r = {b2_mix64(b2_mix64(t->o.seed ^ 0x10AULL) ^ (uint64_t)x->ref), 0};
     const double bound = 1.0 / sqrt((double)x->shape[1]);
-    for (int64_t i = 0; i < x->n; i++) t->flat.w[x->at + i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
+    for (int64_t i = 0; i < x->n; i++)
+        t->flat.w[x->at + i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
 }
 
 void b2_trainer_init_values(blip2_trainer *t)
