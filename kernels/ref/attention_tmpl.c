@@ -109,7 +109,7 @@ size_t B2_REF(attn_fwd_ws)(const b2_attn *a, int threads)
     return (size_t)a->tk * sizeof(float);
 }
 
-/* Where one row's gradients go: head columns of its query and of key row 0; all of dbias. Each may be NULL. */
+/* Where one row's gradients go: head columns of its query and of key row 0; all of dbias. Or NULL. */
 typedef struct grads {
     float *q, *k, *v, *bias;
     int ldk, ldv;

@@ -43,14 +43,18 @@ static double batch(const b2_kernels *k, b2_queue *q, const ck_call *call, void 
     return (seconds() - begin) / times;
 }
 
-static timing measure(const b2_kernels *k, b2_queue *q, const ck_call *call, void *ws, double first)
+/* `first` is what one call took; slow calls make do with `least` samples, that one included. */
+static timing measure(const b2_kernels *k, b2_queue *q, const ck_call *call, void *ws, double first,
+                      int least)
 {
     double s[SAMPLES];
     int n = 0, turn = 1;
     const int times = first > SAMPLE_LEAST ? 1 : 1 + (int)(SAMPLE_LEAST / (first + 1e-9));
-    if (first > TARGET) s[n++] = first;
+    const double left = TARGET - first;
+    if (left < 0) s[n++] = first;
     const double begin = seconds();
-    while (n < SAMPLES && (n < 1 || seconds() - begin < TARGET)) s[n++] = batch(k, q, call, ws, times, &turn);
+    while (n < SAMPLES && (n < least || seconds() - begin < left))
+        s[n++] = batch(k, q, call, ws, times, &turn);
     qsort(s, (size_t)n, sizeof s[0], by_value);
     const double median = s[n / 2];
     return (timing){median, (s[n - 1 - n / 4] - s[n / 4]) / 2 / median};
@@ -75,7 +79,7 @@ static timing time_tier(ck *c, const ck_tier *t, const ck_call *call, double *er
         }
     }
     *error = ck_error(c, true);
-    const timing r = measure(k, &q, call, ws, first);
+    const timing r = measure(k, &q, call, ws, first, t == c->tier ? 1 : 3);
     free(ws);
     return r;
 }

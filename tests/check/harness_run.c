@@ -5,8 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WS_GUARD 256
-#define SHOWN    3 /* failures printed per kernel, tier and activation type */
+#define WS_GUARD      256
+#define WS_GUARD_BYTE 0xA5
+#define SHOWN         3 /* failures printed per kernel, tier and activation type */
 
 static char now[256];
 
@@ -69,14 +70,15 @@ static const char *run_once(ck *c, const ck_tier *t, const ck_call *call, b2_poo
     const size_t size = call->ws ? call->ws(k, call->args, b2_pool_threads(pool)) : 0;
     unsigned char *ws = aligned_alloc(64, (size + WS_GUARD + 63) & ~(size_t)63);
     if (!ws) exit(2);
-    memset(ws, 0xFF, size + WS_GUARD);
+    memset(ws, 0xFF, size); /* NaN: nothing may be expected there */
+    memset(ws + size, WS_GUARD_BYTE, WS_GUARD);
     const b2_step before = c->step;
     b2_queue q = ck_queue(c, t, pool);
     ck_where(c, t, call);
     call->call(k, &q, call->args, size ? ws : NULL);
     const char *bad = ck_damage(c);
     for (size_t i = size; i < size + WS_GUARD; i++) {
-        if (ws[i] != 0xFF) bad = "wrote past the workspace that it asked for";
+        if (ws[i] != WS_GUARD_BYTE) bad = "wrote past the workspace that it asked for";
     }
     if (memcmp(&before, &c->step, sizeof before)) bad = "changed the step";
     free(ws);
