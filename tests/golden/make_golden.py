@@ -138,8 +138,7 @@ def training_values(cfg, seed, batch, prefix, wanted, steps, lr):
 
 def lora_values(cfg, seed, batch, folder):
     model = reference.add_lora(models.build(cfg, seed), ["q", "v"], 4, 8, seed + 1)
-    model.save_pretrained(folder)
-    os.remove(os.path.join(folder, "README.md"))
+    models.save_adapter(model, folder)
     with torch.no_grad():
         out, stages = reference.forward(model, batch)
     v = {"lora.logits": stages["logits"] * (batch.labels != -100)[..., None], "lora.loss": out.loss.reshape(1)}

@@ -163,3 +163,18 @@ def load_weights(folder):
         if name.endswith(".safetensors"):
             out.update(load_file(os.path.join(folder, name)))
     return out
+
+
+def save_adapter(model, folder):
+    """PEFT's own folder without its README, target_modules (a set) in order."""
+    model.save_pretrained(folder)
+    readme, path = os.path.join(folder, "README.md"), os.path.join(folder, "adapter_config.json")
+    if os.path.exists(readme):
+        os.remove(readme)
+    with open(path) as f:
+        data = json.load(f)
+    if isinstance(data["target_modules"], list):
+        data["target_modules"].sort()
+    with open(path, "w") as f:
+        json.dump(data, f, indent=2, sort_keys=True)
+        f.write("\n")
