@@ -1,6 +1,6 @@
 /* Times training steps and answers of a model folder, by stage and by op, on random input.
  *
- *   bench_step MODEL [--train all|qformer|lora|lora-cached] [--batch N] [--prompt N] [--answer N] [--steps N]
+ *   train_step MODEL [--train all|qformer|lora|lora-cached] [--batch N] [--prompt N] [--answer N] [--steps N]
  *              [--threads N] [--dtype D] [--profile]
  *
  * Prints a table and one JSON line. Never passes or fails. */
