@@ -1,0 +1,3 @@
+/* Attention backward, AVX2. */
+#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/attention_bwd_body.h"

@@ -1,0 +1,3 @@
+/* Attention, AVX2. */
+#include "kernels/cpu/simd_avx2.h"
+#include "kernels/cpu/attention_body.h"

@@ -1,0 +1,3 @@
+/* Optimizer, AVX-512. */
+#include "kernels/cpu/simd_avx512.h"
+#include "kernels/cpu/optim_body.h"
