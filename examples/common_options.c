@@ -260,6 +260,6 @@ int program_options(program *p, int argc, char **argv)
     }
     free(known);
     if (result >= 0) return result;
-    if (p->word && !*p->word) return usage_error(p, "no command, one of %s", p->word_forms);
+    if (p->word && !**p->word) return usage_error(p, "no command, one of %s", p->word_forms);
     return check_rest(p, argc, argv);
 }

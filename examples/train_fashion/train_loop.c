@@ -30,7 +30,8 @@ static blip2_status loop(run *r, int64_t *done, blip2_error *err)
     while (s == BLIP2_OK && !report.done && !stop_signal_seen()) {
         double start = seconds_now();
         s = blip2_trainer_step(r->trainer, &report, err);
-        if (s != BLIP2_OK || report.step <= *done) break; /* a resumed run may have nothing left to do */
+        if (s == BLIP2_ERR_STATE && report.done) s = BLIP2_OK; /* a resumed run may have nothing left to do */
+        if (s != BLIP2_OK || report.step <= *done) break;
         if (!begun) progress_begin(&r->bar, "training", r->resumed, report.steps);
         begun = true;
         *done = report.step;
