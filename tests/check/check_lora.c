@@ -7,7 +7,7 @@
 
 typedef struct lora {
     ck_buf *x, *y, *u, *a[ADAPTERS], *b[ADAPTERS], *which;
-    b2_lora_ab set[ADAPTERS];
+    b2_lora_ab room[1 + ADAPTERS], *set; /* set = room + 1; room[0] is in wait of whoever uses adapter -1 */
     int nset, rmax, items, per_item, n, k, ld;
 } lora;
 
@@ -62,6 +62,8 @@ static void want_lora(void *args)
 static void adapters(ck *c, lora *l)
 {
     static const int ranks[] = {8, 0, 1, 4, 16, 5, 33};
+    l->set = l->room + 1;
+    l->room[0] = (b2_lora_ab){ck_in(c, CK_F32, l->k, 1)->p, ck_in(c, CK_F32, l->n, 1)->p, 1, 1};
     for (int s = 0; s < l->nset; s++) {
         const int r = c->bench ? 8 : ranks[ck_below(c, 7)];
         l->a[s] = ck_in(c, CK_F32, (int64_t)r * l->k, 1.7 / sqrt(l->k));
