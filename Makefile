@@ -99,7 +99,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all lib programs deps quickstart run-quickstart test run-test test-programs check-kernels parity bench install \
+.PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
         uninstall format format-check lint clean help fuzz FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
@@ -173,11 +173,13 @@ $(BUILD)/bin/$1: $(OBJ)/bin/$1 $(BUILD)/flags
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
 $(OBJ)/examples/%.o: INCLUDES := -Iinclude -I.
+# Files that become part of a program (.incbin), which -MMD does not see.
+$(OBJ)/examples/prepare_fashion/attribute_sets.o: $(wildcard examples/prepare_fashion/*.json)
 
 # ---- packages -------------------------------------------------------------------------------------------------
 DEPS_BUILD := build-essential pkg-config zlib1g-dev libcjson-dev $(if $(filter 1,$(WITH_IMAGE)),libjpeg-dev libpng-dev libwebp-dev) \
               $(if $(filter 1,$(WITH_TEXT)),libsentencepiece-dev)
-DEPS_TEST  := libcmocka-dev bats
+DEPS_TEST  := libcmocka-dev bats $(if $(filter 1,$(WITH_TEXT)),sentencepiece)
 DEPS_QUICK := dataset-fashion-mnist
 DEPS ?= $(DEPS_BUILD) $(DEPS_TEST) $(DEPS_QUICK)
 
@@ -200,6 +202,10 @@ quickstart: ## photos in, attributes out: the whole tour on real photos
 	+@$(MAKE) --no-print-directory run-quickstart AUTO_DEPS=0
 run-quickstart: all
 	@BIN=$(BUILD)/bin OUT=$(BUILD)/quickstart sh examples/quickstart.sh
+
+base-model: all ## train models/fashion-tiny, the quickstart's base, from scratch (an hour or more)
+	+@[ "$(AUTO_DEPS)" = 0 ] || $(MAKE) --no-print-directory deps DEPS="$(DEPS_QUICK) sentencepiece"
+	@BIN=$(BUILD)/bin OUT=$(BUILD)/base-model sh examples/train_base.sh
 
 # ---- tests ----------------------------------------------------------------------------------------------------
 test: ## unit, kernel, gradient, golden, command-line and house tests
