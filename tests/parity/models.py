@@ -134,7 +134,7 @@ def write_tokenizer(spiece, folder, extra_ids, kind="slow", image_token=None):
     if kind == "slow":
         tok = T5Tokenizer(spiece, extra_ids=extra_ids, legacy=True)
     else:
-        tok = T5TokenizerFast(spiece, extra_ids=extra_ids)
+        tok = T5TokenizerFast(spiece, extra_ids=extra_ids, add_prefix_space=True)
     if image_token is not None:
         from tokenizers import AddedToken
         tok.add_tokens([AddedToken("<image>", normalized=False, special=True)], special_tokens=True)

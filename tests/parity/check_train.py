@@ -1,0 +1,123 @@
+"""Ten losses of train_fashion against an equal loop with PEFT and torch.optim.AdamW, and what it leaves behind."""
+import copy
+import csv
+import os
+
+import torch
+
+import models
+import reference
+from results import relative
+
+LIMIT = 1e-4
+ROWS, BATCH, STEPS = 8, 4, 10
+RUN = ["--schedule", "constant", "--warmup", 0, "--shuffle", "off", "--augment", "none", "--dropout", 0, "--lora-dropout", 0,
+       "--dtype", "f32", "--weight-decay", 0.01, "--clip", 1, "--beta1", 0.9, "--beta2", 0.999]
+
+
+def write_rows(r, words, images, path, rows=ROWS):
+    """id,Question,Answer → the rows written, images as indices."""
+    pick = lambda n: " ".join(words[int(i)] for i in r.integers(0, len(words), n))
+    out = [(int(r.integers(0, len(images))), pick(int(r.integers(1, 9))) + "?", pick(int(r.integers(1, 5)))) for _ in range(rows)]
+    with open(path, "w", newline="") as f:
+        w = csv.writer(f)
+        w.writerow(["id", "Question", "Answer"])
+        w.writerows((os.path.splitext(os.path.basename(images[i]))[0], q, a) for i, q, a in out)
+    return out
+
+
+def batches(case, rows, size, steps):
+    pixels = case.pixels(case.images)
+    all_rows = [rows[i : i + size] for i in range(0, len(rows), size)]
+    made = [reference.Batch(pixels, [i for i, _, _ in b], [case.prompt_ids(q) for _, q, _ in b], [case.answer_ids(a) for _, _, a in b])
+            for b in all_rows]
+    return [made[i % len(made)] for i in range(steps)]
+
+
+def compare_losses(out, name, metrics, losses, norms):
+    got, want = [m["loss"] for m in metrics], losses
+    if not out.equal(f"{name} steps", len(got), len(want)):
+        return
+    error = max(abs(a - b) / abs(b) for a, b in zip(got, want))
+    out.check(f"{name} losses", error <= LIMIT, f"error {error:.2e} (limit {LIMIT:g}); {want[0]:.4f} to {want[-1]:.4f}")
+    error = max(abs(m["grad_norm"] - b) / b for m, b in zip(metrics, norms))
+    out.check(f"{name} gradient norms", error <= 10 * LIMIT, f"error {error:.2e} (limit {10 * LIMIT:g})")
+
+
+def fresh(case):
+    """A copy of the case's model: PEFT changes the one it is given."""
+    return copy.deepcopy(case.model)
+
+
+def check_lora(out, programs, case, work, csv_path, rows):
+    """From an adapter PEFT wrote, back to PEFT; with and without feature cache, recompute, and in micro-batches."""
+    model = reference.add_lora(fresh(case), ["q", "v"], 4, 8, case.seed)
+    start, photos = os.path.join(work, "start"), os.path.dirname(case.images[0])
+    models.save_adapter(model, start)
+    losses, norms = reference.train(model, batches(case, rows, BATCH, STEPS), 5e-3)
+    common = [*RUN, "--lr", 5e-3, "--max-steps", STEPS, "--init-adapter", start, "--trainable", "lora"]
+    for name, args in (("lora", ["--batch-size", BATCH, "--feature-cache", "on"]), ("lora without cache", ["--batch-size", BATCH, "--feature-cache", "off"]),
+                       ("lora recomputed", ["--batch-size", BATCH, "--feature-cache", "off", "--recompute"]),
+                       ("lora accumulated", ["--batch-size", BATCH // 2, "--accumulate", 2, "--feature-cache", "on"])):
+        output = os.path.join(work, name.replace(" ", "-"))
+        compare_losses(out, name, programs.train(case.folder, photos, csv_path, output, *common, *args), losses, norms)
+    check_adapter_back(out, case, model, os.path.join(work, "lora"), batches(case, rows, BATCH, 1)[0])
+
+
+def check_adapter_back(out, case, trained, folder, batch):
+    """PEFT reads what train_fashion wrote: the same tensors and logits as its own run ended with."""
+    from peft import PeftModel
+    ours = PeftModel.from_pretrained(fresh(case), folder).eval()
+    a, b = reference.lora_tensors(ours), reference.lora_tensors(trained)
+    out.equal("PEFT finds the trained tensors", sorted(a), sorted(b))
+    error = max(relative(a[k], b[k])[0] for k in b if k in a)
+    out.check("trained tensors", error <= 1e-3, f"error {error:.2e} (limit 1e-3), {len(b)} tensors")
+    with torch.no_grad():
+        out.close("logits of the trained adapter in PEFT", reference.forward(ours, batch)[1]["logits"], reference.forward(trained, batch)[1]["logits"], 10 * LIMIT)
+
+
+def check_full(out, programs, case, work, csv_path, rows, what, wanted, lr):
+    """Q-Former alone, or everything: losses, and the model folder that is left."""
+    model = fresh(case)
+    for name, p in model.named_parameters():
+        p.requires_grad_(wanted(name))
+    losses, norms = reference.train(model, batches(case, rows, BATCH, STEPS), lr)
+    output = os.path.join(work, what)
+    metrics = programs.train(case.folder, os.path.dirname(case.images[0]), csv_path, output, *RUN, "--lr", lr, "--max-steps", STEPS, "--trainable", what,
+                             "--batch-size", BATCH)
+    compare_losses(out, what, metrics, losses, norms)
+    # Key biases have no gradient but rounding noise, which AdamW blows up to full steps.
+    skip = lambda n: n.endswith(".key.bias") or n.endswith("self_attn.qkv.bias")
+    got, want = models.load_weights(output), models.checkpoint(model)
+    names = [n for n in want if not skip(n)]
+    lost = [n for n in names if n not in got and "embed" not in n and "shared" not in n]
+    out.equal(f"{what}: tensors missing from the folder", lost, [])
+    moved = [(relative(got[n].float(), want[n])[0], n) for n in names if n in got]
+    worst = max(moved) if moved else (1.0, "none")
+    out.check(f"{what}: trained weights", worst[0] <= 1e-2, f"error {worst[0]:.2e} (limit 1e-2) in {worst[1]}")
+
+
+def run_reference(out, case, work, csv_path, rows):
+    """What the checks below lean on, without our programs: PEFT's loop learns, and its adapter survives its own folder."""
+    model = reference.add_lora(fresh(case), ["q", "v"], 4, 8, case.seed)
+    losses, _ = reference.train(model, batches(case, rows, BATCH, STEPS), 5e-3)
+    out.check("PEFT learns", losses[-1] < losses[0], f"{losses[0]:.4f} to {losses[-1]:.4f}")
+    models.save_adapter(model, os.path.join(work, "own"))
+    check_adapter_back(out, case, model, os.path.join(work, "own"), batches(case, rows, BATCH, 1)[0])
+
+
+def run(out, programs, cases, work, r, words):
+    chosen = [c for c in cases if c.plan["file"] == "f32"][:3]
+    for case in chosen:
+        out.prefix = f"train/{case.name} "
+        folder = os.path.join(work, "train-" + case.name)
+        os.makedirs(folder, exist_ok=True)
+        csv_path = os.path.join(folder, "rows.csv")
+        rows = write_rows(r, words, case.images, csv_path)
+        if programs is None:
+            run_reference(out, case, folder, csv_path, rows)
+            continue
+        check_lora(out, programs, case, folder, csv_path, rows)
+        side = ("qformer.", "query_tokens", "language_projection.")
+        check_full(out, programs, case, folder, csv_path, rows, "qformer", lambda n: n.startswith(side), 3e-3)
+        check_full(out, programs, case, folder, csv_path, rows, "all", lambda n: True, 1e-3)
