@@ -239,8 +239,8 @@ run-test: $(if $(TEST_SCRIPTS),all) test-programs
 	@CC="$(CC)" CXX="$(CXX)" BUILD="$(BUILD)" OBJ="$(OBJ)" SAN="$(SAN)" WITH_IMAGE=$(WITH_IMAGE) WITH_TEXT=$(WITH_TEXT) \
 	MAKE="$(MAKE)" TEST_TIMEOUT=$(TEST_TIMEOUT) sh tests/run_tests.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
-check-kernels: $(BUILD)/bin-tests/check_kernels ## every kernel, every CPU tier, against ref [K=name] [TIER=t] [SEED=n] [BENCH=1]
-	@$< $(if $(K),--kernel=$(K)) $(if $(TIER),--tier=$(TIER)) $(if $(SEED),--seed=$(SEED)) $(if $(BENCH),--bench)
+check-kernels: $(BUILD)/bin-tests/check_kernels ## every kernel, every CPU tier, against ref [K=name] [TIER=t] [SEED=n] [BENCH=1] [LIST=1]
+	@$< $(if $(K),--kernel=$(K)) $(if $(TIER),--tier=$(TIER)) $(if $(SEED),--seed=$(SEED)) $(if $(BENCH),--bench) $(if $(LIST),--list)
 
 # PARITY_PYTHON names an interpreter that has the packages already; PARITY_TORCH another torch requirement.
 PARITY_PYTHON ?= $(BUILD)/parity/bin/python

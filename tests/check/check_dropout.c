@@ -56,10 +56,10 @@ static void check_drop(ck *c)
             d = (drop){
                 .step = &c->step, .per_sample = i ? 48 * 2048 : 50 * 128, .samples = i ? 1 : 64, .p = 0.1f};
         d.site = (uint32_t)ck_below(c, 5000);
-        d.beta = add ? (float)ck_below(c, 2) : 0;
+        d.beta = add ? (float)ck_flip(c) : 0;
         const int64_t n = d.per_sample * d.samples;
         const ck_type type = add ? CK_F32 : CK_ACT;
-        const bool in_place = !d.beta && ck_flip(c);
+        const bool in_place = !d.beta && !c->bench && ck_flip(c);
         if (!in_place) d.x = ck_in(c, type, n, 3);
         d.y = in_place || d.beta ? ck_inout(c, type, 1, n, n, 3) : ck_out(c, type, 1, n, n);
         ck_call call = {.args = &d, .call = add ? call_drop_add : call_drop, .want = want_drop};

@@ -34,7 +34,7 @@ static void weights(ck *c, lin *l, const int *n, bool biased, bool cold)
         l->turn_bytes = (size_t)n[b] * (size_t)l->k * (l->bf16 ? 2 : 4);
         if (cold) l->turns = 1 + (int)(COLD_BYTES / l->turn_bytes);
         l->w[b] = ck_in(c, type, (int64_t)n[b] * l->k * l->turns, spread);
-        l->bias[b] = biased && ck_below(c, 3) ? ck_in(c, CK_F32, n[b], 1) : NULL;
+        l->bias[b] = biased && (c->bench || ck_below(c, 3)) ? ck_in(c, CK_F32, n[b], 1) : NULL;
         l->rows[b] = (b2_rows){l->w[b]->p, ck_ptr(l->bias[b]), n[b]};
         l->n += n[b];
     }
@@ -247,7 +247,7 @@ static void want_dw(void *args)
 static void dw_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
 {
     if (cold || n[0] > 10000) return; /* not a shape of training */
-    lin l = {.m = m, .n = n[0], .k = k, .alpha = ck_below(c, 3) ? 1 : (float)ck_uniform(c, 2)};
+    lin l = {.m = m, .n = n[0], .k = k, .alpha = c->bench || ck_below(c, 3) ? 1 : (float)ck_uniform(c, 2)};
     (void)nw;
     l.ld = l.n + gap;
     l.w[0] = ck_in(c, CK_F32, (int64_t)m * l.ld, 1);

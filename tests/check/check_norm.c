@@ -201,7 +201,7 @@ static void stats(ck *c, norm *n, bool centred)
 static void backward_case(ck *c, int rows, int cols)
 {
     const bool layer = strcmp(c->check->name, "layernorm_bwd") == 0;
-    norm n = {.rows = rows, .cols = cols, .eps = 1e-3f, .beta = (float)ck_below(c, 2)};
+    norm n = {.rows = rows, .cols = cols, .eps = 1e-3f, .beta = (float)ck_flip(c)};
     n.x = rows_of(c, &n, false);
     n.dy = ck_in(c, CK_F32, (int64_t)rows * cols, 1);
     n.w = ck_in(c, CK_F32, cols, 2);
