@@ -15,7 +15,7 @@ finish() { echo "$house_p passed, $house_f failed, $house_s skipped" && [ "$hous
 # The project's files, with those not yet committed, without what git ignores; from a tarball, all but build folders.
 files() {
     if git rev-parse --git-dir >/dev/null 2>&1; then
-        git ls-files -co --exclude-standard | while read -r f; do [ -f "$f" ] && echo "$f"; done
+        git ls-files -co --exclude-standard | while read -r f; do if [ -f "$f" ]; then echo "$f"; fi; done
     else
         find . -name 'build*' -prune -o -name .git -prune -o -type f -print | sed 's|^\./||'
     fi

@@ -20,14 +20,16 @@ none "no trailing blanks" "$(lines '^$' '[[:blank:]]$')"
 none "no carriage returns" "$(lines '^$' "$(printf '\r')$")"
 none "no open ends" "$(lines '^tests/style\.sh$' '\b(TODO|FIXME|XXX|HACK)\b' | grep -v 'XXXXXX')"
 none "no paths of one machine" "$(lines '^$' '(^|[^A-Za-z0-9_.])/(wor[k]|roo[t]|opt/whee[l]s|opt/pyp[i])(/|\b)')"
-none "a newline at the end" "$(for f in $text; do [ ! -s "$f" ] || [ -z "$(tail -c 1 "$f")" ] || echo "$f"; done)"
-none "C lines of at most 110 columns" "$(printf '%s\n' $code | while read -r f; do
-    LC_ALL=C.UTF-8 awk -v f="$f" 'length($0) > 110 { print f ":" NR ": " length($0) " columns" }' "$f"
-done)"
-none "files of at most 600 lines" "$(printf '%s\n' $text | grep -v -E '\.(md|def)$' | while read -r f; do
-    n=$(wc -l <"$f")
-    [ "$n" -le 600 ] || grep -q -x "file $f" $allow || echo "$f: $n lines"
-done)"
+none "a newline at the end" "$(printf '%s\n' $text | xargs -n 100 sh -c \
+    'for f; do [ ! -s "$f" ] || [ "$(tail -c 1 "$f" | od -An -tx1)" = " 0a" ] || echo "$f"; done' -)"
+# Bytes that continue a UTF-8 character are no columns.
+none "C lines of at most 110 columns" "$(printf '%s\n' $code | LC_ALL=C xargs awk '
+    { line = $0; gsub(/[\200-\277]/, "", line) }
+    length(line) > 110 { print FILENAME ":" FNR ": " length(line) " columns" }')"
+none "files of at most 600 lines" "$(printf '%s\n' $text | grep -v -E '\.(md|def)$' | xargs wc -l |
+    awk '$2 != "total" && $1 > 600 { print "file " $2, $1 }' | while read -r word f n; do
+        grep -q -x "$word $f" $allow || echo "$f: $n lines"
+    done)"
 # A function's body begins with { and ends with } in the first column.
 none "functions of at most 60 lines" "$(printf '%s\n' $code | xargs awk '
     FNR == 1 { start = 0 }
@@ -42,9 +44,8 @@ none "functions of at most 60 lines" "$(printf '%s\n' $code | xargs awk '
     done)"
 none "a function's brace stands on its own line" \
     "$(printf '%s\n' $code | xargs grep -n -H -E '^(static |const |inline )*[a-z][A-Za-z0-9_]*[ *].*\) \{$' | grep -v -E 'extern "C"')"
-none "a comment at the top of each source file" "$(printf '%s\n' $code | while read -r f; do
-    head -n 1 "$f" | grep -q -E '^(/\*|//)' || echo "$f"
-done)"
+none "a comment at the top of each source file" \
+    "$(printf '%s\n' $code | xargs awk 'FNR == 1 && !/^(\/\*|\/\/)/ { print FILENAME }')"
 none "no printing, exiting or aborting in the library" "$(printf '%s\n' $code | grep -E '^(lib|kernels)/' |
     xargs grep -n -H -E '\b(printf|puts|perror|abort|exit|_exit|assert|getenv_print) ?\(|\bf(printf|puts)\((stdout|stderr)' |
     grep -v -E '(:|^)[^:]*:[0-9]+: *(\*|/\*)|static_assert|static_printf')"
