@@ -5,6 +5,7 @@
  * The sum over k runs in order, cut every KC: both give the same bits, whatever the number of rows, of threads, or the
  * neighbours in the batch. */
 #include "kernels/cpu/gemm_common.h"
+#include "kernels/cpu/gemm_few.h"
 
 /* ---- forward, few outputs ----------------------------------------------------------------------------------------- */
 
@@ -98,12 +99,38 @@ static void many_outputs(void *ctx, int64_t chunk, int worker)
     }
 }
 
+/* ---- forward, few rows -------------------------------------------------------------------------------------------- */
+
+/* Row `chunk` of x as b2_few wants it. */
+static void prepare_row(void *ctx, int64_t chunk, int worker)
+{
+    const gemm *g = ctx;
+    const act_t *x = (const act_t *)g->x + chunk * g->k;
+    float *to = g->packed + (size_t)chunk * b2_few_room(1, g->k);
+    (void)worker;
+    for (int c = 0; c < g->k; c += 2 * VL) {
+        const int len = g->k - c < 2 * VL ? g->k - c : 2 * VL;
+        float t[2 * VL] = {0};
+        for (int i = 0; i < len; i++) t[i] = act_load(x[c + i]);
+        for (int i = 0; i < 2 * VL; i++) to[c + i] = g->wf == B2_F32 ? t[i] : t[i < VL ? 2 * i : 2 * (i - VL) + 1];
+    }
+}
+
+static void few_rows(b2_queue *q, gemm *g)
+{
+    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta};
+    b2_pool_run(q->pool, g->m, prepare_row, g);
+    ISA_FN(few)(q, &f);
+}
+
 static void forward(b2_queue *q, gemm *g, void *ws)
 {
     g->n = outputs(g->w, g->nw);
     if (g->m <= 0 || g->n <= 0) return;
     g->packed = ws;
-    if (packs_weights(g->m, g->n, g->k)) {
+    if (g->m <= B2_FEW_ROWS) {
+        few_rows(q, g);
+    } else if (packs_weights(g->m, g->n, g->k)) {
         const int parts = count_parts(g, NR);
         g->local = g->packed + b2_line((size_t)parts * NR * (size_t)g->k);
         g->each = (size_t)GROUP * KC;
@@ -133,6 +160,7 @@ void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2
 
 size_t TIER_FN(gemm_ws)(int m, int n, int k, int threads)
 {
-    size_t shared = packs_weights(m, n, k) ? ((size_t)n + 3 * NR) * (size_t)k : panels_width(m) * (size_t)k;
+    if (m <= B2_FEW_ROWS) return b2_few_room(m, k) * sizeof(float);
+    const size_t shared = packs_weights(m, n, k) ? ((size_t)n + 3 * NR) * (size_t)k : panels_width(m) * (size_t)k;
     return (b2_line(shared) + (size_t)threads * GROUP * KC) * sizeof(float);
 }

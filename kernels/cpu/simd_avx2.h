@@ -130,6 +130,17 @@ static inline void vbf_storem(uint16_t *p, vf v, int n)
     memcpy(p, t, (size_t)n * 2);
 }
 
+/* 16 bf16 as they lie; elements 0, 2, ... and 1, 3, ... of them as floats. */
+static inline vi vraw_load(const uint16_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline vi vraw_loadm(const uint16_t *p, int n)
+{
+    uint16_t t[16] = {0};
+    memcpy(t, p, (size_t)n * 2);
+    return vraw_load(t);
+}
+static inline vf vraw_even(vi r) { return _mm256_castsi256_ps(_mm256_slli_epi32(r, 16)); }
+static inline vf vraw_odd(vi r) { return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xFFFF0000))); }
+
 /* Rows r[0..7] become columns. */
 static inline void vtranspose(vf r[VL])
 {

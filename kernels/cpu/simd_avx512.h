@@ -96,6 +96,12 @@ static inline void vbf_storem(uint16_t *p, vf v, int n)
     _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1u), vbf_round(v));
 }
 
+/* 32 bf16 as they lie; elements 0, 2, ... and 1, 3, ... of them as floats. */
+static inline vi vraw_load(const uint16_t *p) { return _mm512_loadu_si512(p); }
+static inline vi vraw_loadm(const uint16_t *p, int n) { return _mm512_maskz_loadu_epi16((__mmask32)((1u << n) - 1u), p); }
+static inline vf vraw_even(vi r) { return _mm512_castsi512_ps(_mm512_slli_epi32(r, 16)); }
+static inline vf vraw_odd(vi r) { return _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32((int)0xFFFF0000))); }
+
 /* Rows r[0..15] become columns. */
 static inline void vtranspose(vf r[VL])
 {
