@@ -5,7 +5,6 @@
  * The sum over k runs in order, cut every KC: both give the same bits, whatever the number of rows, of threads, or the
  * neighbours in the batch. */
 #include "kernels/cpu/gemm_common.h"
-#include "kernels/cpu/gemm_few.h"
 
 /* ---- forward, few outputs ----------------------------------------------------------------------------------------- */
 

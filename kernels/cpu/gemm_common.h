@@ -2,14 +2,14 @@
 #ifndef B2_KERNELS_CPU_GEMM_COMMON_H
 #define B2_KERNELS_CPU_GEMM_COMMON_H
 #include "kernels/act.h"
+#include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/gemm_pack.h"
 #include "kernels/cpu/tile.h"
 
 enum {
     KC = 256,          /* length of the pieces of k: a panel's piece stays in the second-level cache */
     GROUP = 48,        /* weight rows of a task with many outputs; activation rows of one with few */
-    SMALL = 1 << 18,   /* weights up to this size are packed */
-    SMALL_ROWS = 96    /* ... if so many rows share them */
+    SMALL = 1 << 18    /* weights up to this size are packed, if B2_SMALL_ROWS rows share them */
 };
 
 /* Everything that a task of any driver reads. */
@@ -28,7 +28,7 @@ typedef struct gemm {
 
 static inline bool packs_weights(int m, int n, int k)
 {
-    return m >= SMALL_ROWS && (size_t)n * (size_t)k <= SMALL;
+    return m >= B2_SMALL_ROWS && (size_t)n * (size_t)k <= SMALL;
 }
 
 static inline int outputs(const b2_rows *w, int nw)

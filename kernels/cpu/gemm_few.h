@@ -3,7 +3,10 @@
 #define B2_KERNELS_CPU_GEMM_FEW_H
 #include "kernels/kernels.h"
 
-enum { B2_FEW_ROWS = 8 }; /* the most rows that count as few */
+enum {
+    B2_FEW_ROWS = 8,   /* the most rows that count as few */
+    B2_SMALL_ROWS = 96 /* the fewest rows for which small weights are packed (gemm_common.h) */
+};
 
 typedef struct b2_few {
     float *y; /* [m, ldy] */

@@ -1,4 +1,5 @@
 /* Kernels that move or add rows of f32, the same for both activation types; body of rows_<isa>.c. */
+#include <math.h>
 #include <string.h>
 #include "kernels/cpu/sweep.h"
 
@@ -191,5 +192,44 @@ void F32_FN(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *k
         const size_t row = ((size_t)b * (size_t)cap + (size_t)pos[b]) * (size_t)cols;
         copy_floats(kcache + row, kv + k0, (size_t)cols);
         copy_floats(vcache + row, kv + v0, (size_t)cols);
+    }
+}
+
+/* ---- relative position bias: little work, once a step: the bucket is found once for all heads ---------------------------- */
+
+/* T5Attention._relative_position_bucket (transformers): half the buckets exact, the rest logarithmic. */
+static int bucket(int relative, int buckets, int max_distance, int bidirectional)
+{
+    int base = 0, n = -relative;
+    if (bidirectional) {
+        buckets /= 2;
+        base = relative > 0 ? buckets : 0;
+        n = relative > 0 ? relative : -relative;
+    }
+    if (n < 0) n = 0;
+    const int exact = buckets / 2;
+    if (n < exact) return base + n;
+    const float octave = logf((float)n / (float)exact) / (float)log((double)max_distance / exact);
+    const int far = exact + (int)(octave * (float)(buckets - exact));
+    return base + (far < buckets ? far : buckets - 1);
+}
+
+void F32_FN(relbias_fwd)(b2_queue *q, float *bias, const float *table, int heads, int buckets, int max_distance,
+                         int bidirectional, int zero, int n)
+{
+    (void)q;
+    for (int c = 0; c < n; c++) {
+        const float *row = table + (size_t)bucket(c - zero, buckets, max_distance, bidirectional) * (size_t)heads;
+        for (int h = 0; h < heads; h++) bias[(size_t)h * (size_t)n + c] = row[h];
+    }
+}
+
+void F32_FN(relbias_bwd)(b2_queue *q, float *dtable, const float *dbias, int heads, int buckets, int max_distance,
+                         int bidirectional, int zero, int n)
+{
+    (void)q;
+    for (int c = 0; c < n; c++) {
+        float *row = dtable + (size_t)bucket(c - zero, buckets, max_distance, bidirectional) * (size_t)heads;
+        for (int h = 0; h < heads; h++) row[h] += dbias[(size_t)h * (size_t)n + c];
     }
 }
