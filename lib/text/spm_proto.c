@@ -140,12 +140,12 @@ static uint32_t unit_at(const uint8_t *array, size_t i)
 }
 
 /* Darts' array: from unit i, byte b leads to unit i ^ offset(i) ^ b, and a leaf's value lies at i ^ offset(i). Units with
- * the highest bit are values and lead nowhere. */
+ * the highest bit are values and lead nowhere, but unit 0, the root, is followed whatever it is. */
 static bool array_is_closed(const uint8_t *array, size_t units, size_t strings)
 {
     for (size_t i = 0; i < units; i++) {
         uint32_t u = unit_at(array, i);
-        if (u & 0x80000000u) continue;
+        if (i && (u & 0x80000000u)) continue;
         size_t next = i ^ ((size_t)(u >> 10) << ((u & 0x200u) >> 6));
         if ((next | 255) >= units) return false;
         if ((u & 0x100u) && (unit_at(array, next) & 0x7FFFFFFFu) >= strings) return false;
