@@ -37,7 +37,7 @@ check "it compiles against the DESTDIR tree" $CC $flags "$tmp/first.c" -o "$tmp/
 check "pkg-config knows the version" sh -c '[ "$1" = "$2" ]' - "$(pc --modversion)" "$(sysroot_pc --modversion)"
 check "without arguments it exits with 2" sh -c '"$1" 2>/dev/null; [ $? = 2 ]' - "$tmp/first"
 
-model=$(for d in tests/golden/*/; do [ -f "$d/config.json" ] && [ -f "$d/spiece.model" ] && echo "$d" && break; done)
+model=$(for d in tests/golden/*/model; do [ -f "$d/config.json" ] && [ -f "$d/spiece.model" ] && echo "$d" && break; done)
 photo=$(files | grep -E '^tests/.*\.(jpg|jpeg|png)$' | head -n 1)
 if [ "${WITH_IMAGE:-1}" = 0 ] || [ "${WITH_TEXT:-1}" = 0 ]; then skip "running it needs text and images"
 elif [ -z "$model" ] || [ -z "$photo" ]; then skip "no model or photo to run it on"
