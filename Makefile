@@ -260,7 +260,7 @@ $(BUILD)/bin-bench/$1: $(OBJ)/bench/$1.o $(LIB_A) $(BUILD)/flags
 endef
 $(foreach b,$(BENCHES),$(eval $(call bench_rule,$b)))
 bench: all $(addprefix $(BUILD)/bin-bench/,$(BENCHES)) ## tables of speed and memory, printed and as JSON lines in bench/results
-	@for b in $(addprefix $(BUILD)/bin-bench/,$(BENCHES)); do echo "== $$b"; $$b || exit 1; done
+	$(Q)bench/run.sh $(BUILD)
 
 # libFuzzer needs clang: T=seconds per target, ONLY=name for one of them.
 fuzz: ## run every fuzz target for T=60 seconds (clang)

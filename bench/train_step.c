@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "bench/bench_profile.h"
 #include "blip2.h"
 #include "model/forward.h"
 #include "model/lora.h"
@@ -18,53 +18,6 @@ typedef struct options {
     const char *model, *train, *dtype;
     int batch, prompt, answer, steps, threads, profile;
 } options;
-
-typedef struct op_time {
-    char name[40];
-    double seconds;
-    long calls;
-} op_time;
-typedef struct profile {
-    op_time op[64];
-    int n;
-} profile;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void on_op(void *user, const char *name, const char *shape, size_t bytes, double seconds)
-{
-    profile *p = user;
-    int i = 0;
-    (void)shape;
-    (void)bytes;
-    while (i < p->n && strcmp(p->op[i].name, name)) i++;
-    if (i == p->n) {
-        if (p->n == 64) return;
-        snprintf(p->op[p->n++].name, sizeof p->op[0].name, "%s", name);
-    }
-    p->op[i].seconds += seconds;
-    p->op[i].calls++;
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const double x = ((const op_time *)a)->seconds, y = ((const op_time *)b)->seconds;
-    return (x < y) - (x > y);
-}
-
-static void print_profile(profile *p)
-{
-    double total = 0;
-    qsort(p->op, (size_t)p->n, sizeof p->op[0], by_time);
-    for (int i = 0; i < p->n; i++) total += p->op[i].seconds;
-    for (int i = 0; i < p->n; i++)
-        printf("  %-16s %8.2f ms  %5.1f %%  %ld calls\n", p->op[i].name, 1e3 * p->op[i].seconds, 100 * p->op[i].seconds / total, p->op[i].calls);
-}
 
 /* Gradients for everything, for the Q-Former and the projection, or for LoRA on q and v. */
 static int attach(b2_net *n, const char *what, blip2_error *e)
@@ -122,7 +75,7 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
     b2_queue q;
     b2_step step = {.seed = 1};
     b2_arena scratch, save;
-    profile prof = {.n = 0};
+    bench_profile prof = {.n = 0};
     const int q_n = c->qf.queries, tenc = q_n + o->prompt, tdec = o->answer;
     uint64_t *sample = calloc((size_t)o->batch, sizeof *sample);
     int32_t *len = malloc((size_t)o->batch * sizeof *len);
@@ -143,17 +96,17 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
     double best = 1e30, loss = 0;
     for (int i = 0; i <= o->steps; i++) {
         if (i == o->steps && o->profile) {
-            q.trace = on_op;
+            q.trace = bench_on_op;
             q.trace_user = &prof;
         }
-        const double t = now();
+        const double t = bench_now();
         b2_train_pass(&p, n, &b, &loss, false);
         B2_TRY(b2_queue_finish(&q, e));
-        if (i && now() - t < best) best = now() - t;
+        if (i && bench_now() - t < best) best = bench_now() - t;
     }
     printf("%s, %s, batch %d, %d + %d tokens, answer %d: %.2f ms a step, %.1f samples/s, saved %.1f MB, scratch %.1f MB\n", blip2_device_description(m->device), o->train,
            o->batch, q_n, o->prompt, tdec, 1e3 * best, o->batch / best, (double)save.cap / 1e6, (double)scratch.cap / 1e6);
-    if (o->profile) print_profile(&prof);
+    if (o->profile) bench_print_profile(&prof);
     printf("{\"bench\":\"step\",\"device\":\"%s\",\"train\":\"%s\",\"batch\":%d,\"prompt\":%d,\"answer\":%d,\"ms\":%.3f,\"samples_per_s\":%.2f}\n",
            blip2_device_description(m->device), o->train, o->batch, o->prompt, tdec, 1e3 * best, o->batch / best);
     return BLIP2_OK;
