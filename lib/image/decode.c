@@ -1,4 +1,5 @@
-/* Pictures from files and bytes: limits, the choice of a decoder, and what is left of them without WITH_IMAGE. */
+/* Pictures from files and bytes: limits, the choice of a decoder, and what is left of them without
+ * WITH_IMAGE. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/file.h"
@@ -9,8 +10,8 @@ blip2_status b2_image_alloc(blip2_image *img, int width, int height, blip2_error
     *img = (blip2_image){0};
     if (width < 1 || height < 1) return b2_fail(e, BLIP2_ERR_FORMAT, "%d x %d pixels", width, height);
     if (width > B2_IMAGE_SIDE || height > B2_IMAGE_SIDE || (int64_t)width * height > B2_IMAGE_PIXELS)
-        return b2_fail(e, BLIP2_ERR_LIMIT, "%d x %d pixels, the limit is %d a side and %d in all", width, height,
-                       B2_IMAGE_SIDE, B2_IMAGE_PIXELS);
+        return b2_fail(e, BLIP2_ERR_LIMIT, "%d x %d pixels, the limit is %d a side and %d in all", width,
+                       height, B2_IMAGE_SIDE, B2_IMAGE_PIXELS);
     uint8_t *p = malloc((size_t)width * (size_t)height * 3);
     if (!p) return B2_NOMEM(e, "an image");
     *img = (blip2_image){width, height, (ptrdiff_t)width * 3, p};
@@ -37,7 +38,8 @@ static decoder decoder_of(const uint8_t *p, size_t n)
 
 static blip2_status decode(blip2_image *img, const void *p, size_t n, blip2_error *e)
 {
-    if (n > B2_IMAGE_FILE) return b2_fail(e, BLIP2_ERR_LIMIT, "%zu bytes, the limit is %zu", n, B2_IMAGE_FILE);
+    if (n > B2_IMAGE_FILE)
+        return b2_fail(e, BLIP2_ERR_LIMIT, "%zu bytes, the limit is %zu", n, B2_IMAGE_FILE);
     decoder d = decoder_of(p, n);
     if (!d) return b2_fail(e, BLIP2_ERR_FORMAT, "%s", n ? "not a JPEG, PNG or WebP image" : "empty");
     blip2_status s = d(img, p, n, e);
@@ -56,7 +58,8 @@ static blip2_status decode(blip2_image *img, const void *p, size_t n, blip2_erro
     return not_built(e, "decoding images");
 }
 
-blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality, blip2_error *e)
+blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality,
+                            blip2_error *e)
 {
     (void)out, (void)n, (void)img, (void)quality;
     return not_built(e, "writing JPEG");
@@ -80,11 +83,13 @@ blip2_status blip2_image_decode(blip2_image *img, const void *bytes, size_t size
 
 blip2_status blip2_image_load(blip2_image *img, const char *path, blip2_error *err)
 {
-    if (!img || !path) return b2_fail(err, BLIP2_ERR_ARGUMENT, "image: no %s", img ? "path" : "place to load to");
+    if (!img || !path)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "image: no %s", img ? "path" : "place to load to");
     *img = (blip2_image){0};
     char *bytes;
     size_t n;
-    B2_TRY(b2_read_file(path, B2_IMAGE_FILE, &bytes, &n, err)); /* not mapped: a file that shrinks would kill us */
+    B2_TRY(b2_read_file(path, B2_IMAGE_FILE, &bytes, &n,
+                        err)); /* not mapped: a file that shrinks would kill us */
     blip2_status s = decode(img, bytes, n, err);
     free(bytes);
     return b2_fail_context(err, s, "%s", path);

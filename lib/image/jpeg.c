@@ -7,7 +7,7 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-#define MAX_SCANS 100          /* a small progressive file can hold thousands, each costs a pass */
+#define MAX_SCANS  100          /* a small progressive file can hold thousands, each costs a pass */
 #define MAX_MEMORY (512L << 20) /* libjpeg's own; 64 Mpixel of progressive coefficients need 384 MiB */
 
 typedef struct reader {
@@ -26,7 +26,7 @@ static void fail_now(j_common_ptr c)
     char text[JMSG_LENGTH_MAX];
     c->err->format_message(c, text);
     int code = c->err->msg_code;
-    r->status = code == JERR_OUT_OF_MEMORY                                ? BLIP2_ERR_MEMORY
+    r->status = code == JERR_OUT_OF_MEMORY ? BLIP2_ERR_MEMORY
                 : code == JERR_NO_BACKING_STORE || code == JERR_WIDTH_OVERFLOW || code == JERR_IMAGE_TOO_BIG
                     ? BLIP2_ERR_LIMIT
                 : code == JERR_SOF_UNSUPPORTED || code == JERR_BAD_PRECISION || code == JERR_ARITH_NOTIMPL ||
@@ -37,8 +37,8 @@ static void fail_now(j_common_ptr c)
     longjmp(r->out, 1);
 }
 
-/* Warnings tell of damaged pixels, which libjpeg would paint grey. Stray bytes between markers and odd versions
- * harm nothing. */
+/* Warnings tell of damaged pixels, which libjpeg would paint grey. Stray bytes between markers and odd
+ * versions harm nothing. */
 static void warn(j_common_ptr c, int level)
 {
     int code = c->err->msg_code;
@@ -74,8 +74,8 @@ static uint8_t by_255(unsigned a, unsigned b)
     return (uint8_t)((t + (t >> 8)) >> 8);
 }
 
-/* Pillow takes every CMYK file for an Adobe one, whose inks are stored as 255 - ink; so what is read is what is left of
- * the light: out = k - ink * k / 255, rounded as Pillow does. */
+/* Pillow takes every CMYK file for an Adobe one, whose inks are stored as 255 - ink; so what is read is what
+ * is left of the light: out = k - ink * k / 255, rounded as Pillow does. */
 static void cmyk_row(uint8_t *out, const uint8_t *in, int width)
 {
     for (int x = 0; x < width; x++, in += 4, out += 3)

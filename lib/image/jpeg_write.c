@@ -41,7 +41,8 @@ static void compress(writer *w, const blip2_image *img, int quality)
     jpeg_finish_compress(&w->c);
 }
 
-blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality, blip2_error *e)
+blip2_status b2_jpeg_encode(unsigned char **out, size_t *n, const blip2_image *img, int quality,
+                            blip2_error *e)
 {
     B2_TRY(b2_image_check(img, e));
     if (quality < 1 || quality > 100)

@@ -20,8 +20,7 @@ typedef struct reader {
 static void fail_now(png_structp png, png_const_charp text)
 {
     reader *r = png_get_error_ptr(png);
-    r->status = strstr(text, "exceeds") && strstr(text, "limit") ? BLIP2_ERR_LIMIT : BLIP2_ERR_FORMAT;
-    b2_fail(r->e, r->status, "PNG: %s", text);
+    r->status = b2_fail(r->e, BLIP2_ERR_FORMAT, "PNG: %s", text);
     png_longjmp(png, 1);
 }
 
@@ -37,14 +36,16 @@ static void give(png_structp png, png_bytep out, size_t n)
 
 static void limits(reader *r)
 {
-    png_set_user_limits(r->png, B2_IMAGE_SIDE, B2_IMAGE_SIDE);
+    png_set_user_limits(r->png, PNG_UINT_31_MAX,
+                        PNG_UINT_31_MAX); /* b2_image_alloc refuses with better words */
     png_set_chunk_cache_max(r->png, 64);
     png_set_chunk_malloc_max(r->png, 8 << 20);
     /* profiles, texts and times are not even looked at */
     png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
 }
 
-/* Grey of more than 8 bits: Pillow clips the values at 255; colour of more than 8 bits: it takes the high byte. */
+/* Grey of more than 8 bits: Pillow clips the values at 255; colour of more than 8 bits: it takes the high
+ * byte. */
 static bool convert(reader *r)
 {
     int type = png_get_color_type(r->png, r->info), depth = png_get_bit_depth(r->png, r->info);

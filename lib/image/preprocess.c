@@ -1,4 +1,5 @@
-/* The model's input from a picture: preprocessor_config.json, resize, rescale and normalise through a table. */
+/* The model's input from a picture: preprocessor_config.json, resize, rescale and normalise through a table.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 #include "base/str.h"
 #include "image/image.h"
 
-#define CONFIG "preprocessor_config.json"
+#define CONFIG  "preprocessor_config.json"
 #define BICUBIC 3 /* Pillow's number */
 
 void b2_preprocess_default(b2_preprocess *p, int size)
@@ -32,7 +33,8 @@ static blip2_status read_flag(bool *out, const b2_json *v, const char *key, cons
 }
 
 /* Three numbers, or one for all channels. */
-static blip2_status read_channels(double out[3], const b2_json *v, const char *key, const char *path, blip2_error *e)
+static blip2_status read_channels(double out[3], const b2_json *v, const char *key, const char *path,
+                                  blip2_error *e)
 {
     const b2_json *f = b2_json_get(v, key), *x = b2_json_is_array(f) ? b2_json_first(f) : f;
     if (b2_json_is_null(f)) return BLIP2_OK;
@@ -66,8 +68,8 @@ static blip2_status check(const b2_preprocess *p, const char *path, blip2_error 
 {
     for (int c = 0; c < 3; c++)
         if (!isfinite((float)p->mean[c]) || !isfinite((float)p->std[c]) || !((float)p->std[c] > 0))
-            return b2_fail(e, BLIP2_ERR_CONFIG, "%s: image_mean %g, image_std %g in channel %d", path, p->mean[c],
-                           p->std[c], c);
+            return b2_fail(e, BLIP2_ERR_CONFIG, "%s: image_mean %g, image_std %g in channel %d", path,
+                           p->mean[c], p->std[c], c);
     if (!isfinite(255 * p->rescale_factor) || p->rescale_factor == 0)
         return b2_fail(e, BLIP2_ERR_CONFIG, "%s: rescale_factor %g", path, p->rescale_factor);
     if (p->size < 1 || p->size > B2_IMAGE_SIDE)
@@ -86,7 +88,8 @@ static blip2_status read_config(b2_preprocess *p, const b2_json *v, const char *
     B2_TRY(read_flag(&rgb, v, "do_convert_rgb", path, e));
     B2_TRY(read_flag(&crop, v, "do_center_crop", path, e));
     B2_TRY(read_flag(&pad, v, "do_pad", path, e));
-    if (crop || pad) return b2_fail(e, BLIP2_ERR_CONFIG, "%s: do_%s is not supported", path, crop ? "center_crop" : "pad");
+    if (crop || pad)
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: do_%s is not supported", path, crop ? "center_crop" : "pad");
     const b2_json *r = b2_json_get(v, "resample");
     if (!b2_json_is_null(r) && (!b2_json_int(r, 0, 5, &resample) || resample != BICUBIC))
         return b2_fail(e, BLIP2_ERR_CONFIG, "%s: resample must be %d (bicubic)", path, BICUBIC);
@@ -150,7 +153,8 @@ blip2_status b2_preprocess_save(const b2_preprocess *p, const char *dir, blip2_e
     add_channels(&s, "image_mean", p->mean);
     b2_str_add(&s, "  \"image_processor_type\": \"BlipImageProcessor\",\n");
     add_channels(&s, "image_std", p->std);
-    b2_str_addf(&s, "  \"processor_class\": \"Blip2Processor\",\n  \"resample\": %d,\n  \"rescale_factor\": ", BICUBIC);
+    b2_str_addf(&s, "  \"processor_class\": \"Blip2Processor\",\n  \"resample\": %d,\n  \"rescale_factor\": ",
+                BICUBIC);
     add_number(&s, p->rescale_factor);
     b2_str_addf(&s, ",\n  \"size\": {\n    \"height\": %d,\n    \"width\": %d\n  }\n}\n", p->size, p->size);
     char *path = b2_path_join(dir, CONFIG);
@@ -208,8 +212,8 @@ blip2_status b2_preprocess_run(const b2_preprocess *p, const blip2_image *img, f
         return BLIP2_OK;
     }
     if (!p->resize)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: %d x %d, expected %d x %d (do_resize is false)", img->width,
-                       img->height, p->size, p->size);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: %d x %d, expected %d x %d (do_resize is false)",
+                       img->width, img->height, p->size, p->size);
     blip2_image small;
     B2_TRY(blip2_image_resize(&small, img, p->size, p->size, e));
     to_planes(p, &small, out);

@@ -1,9 +1,11 @@
-/* Bicubic resize, byte for byte as Pillow's (src/libImaging/Resample.c, before release 13): 22-bit fixed point weights,
- * the rows first, rounded to bytes, then the columns. (Pillow 13 takes the columns of very tall pictures first.)
+/* Bicubic resize, byte for byte as Pillow's (src/libImaging/Resample.c, before release 13): 22-bit fixed
+ * point weights, the rows first, rounded to bytes, then the columns. (Pillow 13 takes the columns of very
+ * tall pictures first.)
  *
- * Both passes are dot products of 16-bit numbers, which compilers turn into multiply-add of pairs. A weight w has 24
- * bits and goes as two numbers, w >> 8 and w & 255; a byte v goes as the two numbers 256 * (v - 128) and v - 128. Their
- * products add up to (v - 128) * w, exactly, and 128 * (sum of all w) is added at the end. */
+ * Both passes are dot products of 16-bit numbers, which compilers turn into multiply-add of pairs. A weight w
+ * has 24 bits and goes as two numbers, w >> 8 and w & 255; a byte v goes as the two numbers 256 * (v - 128)
+ * and v - 128. Their products add up to (v - 128) * w, exactly, and 128 * (sum of all w) is added at the end.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +16,9 @@
 #pragma GCC optimize("O3")
 #endif
 
-#define PRECISION 22 /* Pillow: 32 - 8 - 2 */
-#define TAPS 4       /* taps are padded with zero weights to a multiple of this: 8 numbers */
-#define ROWS 16      /* rows turned into columns together: a cache line of a column */
+#define PRECISION  22         /* Pillow: 32 - 8 - 2 */
+#define TAPS       4          /* taps are padded with zero weights to a multiple of this: 8 numbers */
+#define ROWS       16         /* rows turned into columns together: a cache line of a column */
 #define MAX_MIDDLE (64 << 20) /* pixels between the passes */
 
 /* Output o is bias[o] plus the dot product of `taps` inputs from start[o] with w[o * 2 * taps ..]. */
@@ -104,13 +106,14 @@ static inline uint8_t rounded(int sum)
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* Output o of the three lines that lie `apart` pairs from each other; each has f->taps pairs of anything after its f->in
- * values. */
+/* Output o of the three lines that lie `apart` pairs from each other; each has f->taps pairs of anything
+ * after its f->in values. */
 static inline void filter_pixel(const filter *f, int o, const pair *line, size_t apart, uint8_t out[3])
 {
     const int n = f->taps * 2 / (2 * TAPS) * (2 * TAPS); /* tells the compiler that nothing is left over */
     const int16_t *restrict w = f->w + (size_t)o * (size_t)n;
-    const int16_t *restrict r = &line[f->start[o]].high, *restrict g = r + 2 * apart, *restrict b = g + 2 * apart;
+    const int16_t *restrict r = &line[f->start[o]].high, *restrict g = r + 2 * apart,
+                            *restrict b = g + 2 * apart;
     int red = 0, green = 0, blue = 0;
     for (int i = 0; i < n; i++) {
         red += r[i] * w[i];
@@ -164,8 +167,8 @@ static blip2_status rows_only(blip2_image *dst, const blip2_image *src, const fi
 }
 
 /* The first pass leaves its result as columns of pairs, [x][channel][y]: the lines of the second one. */
-static void rows_to_columns(pair *columns, size_t column, uint8_t *rows, const lines *l, const blip2_image *src,
-                            const filter *f, int width)
+static void rows_to_columns(pair *columns, size_t column, uint8_t *rows, const lines *l,
+                            const blip2_image *src, const filter *f, int width)
 {
     const int row = 3 * width;
     for (int y0 = 0; y0 < src->height; y0 += ROWS) {
@@ -176,12 +179,14 @@ static void rows_to_columns(pair *columns, size_t column, uint8_t *rows, const l
             else
                 memcpy(rows + y * row, src->pixels + (y0 + y) * src->stride, (size_t)row);
         for (int i = 0; i < row; i++)
-            for (int y = 0; y < n; y++) columns[(size_t)i * column + (size_t)(y0 + y)] = l->of[rows[y * row + i]];
+            for (int y = 0; y < n; y++)
+                columns[(size_t)i * column + (size_t)(y0 + y)] = l->of[rows[y * row + i]];
     }
 }
 
 /* Heights, and widths first when fx is given. */
-static blip2_status both(blip2_image *dst, const blip2_image *src, const filter *fx, const filter *fy, blip2_error *e)
+static blip2_status both(blip2_image *dst, const blip2_image *src, const filter *fx, const filter *fy,
+                         blip2_error *e)
 {
     const size_t column = (size_t)fy->in + (size_t)fy->taps;
     lines l;
@@ -193,7 +198,8 @@ static blip2_status both(blip2_image *dst, const blip2_image *src, const filter 
         rows_to_columns(columns, column, rows, &l, src, fx, dst->width);
         for (int x = 0; x < dst->width; x++)
             for (int y = 0; y < dst->height; y++)
-                filter_pixel(fy, y, columns + (size_t)x * 3 * column, column, dst->pixels + y * dst->stride + 3 * x);
+                filter_pixel(fy, y, columns + (size_t)x * 3 * column, column,
+                             dst->pixels + y * dst->stride + 3 * x);
     }
     free(l.p);
     free(rows);
@@ -224,21 +230,23 @@ blip2_status b2_image_check(const blip2_image *img, blip2_error *e)
 {
     if (!img || !img->pixels) return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: no pixels");
     if (img->width < 1 || img->height < 1 || img->width > B2_IMAGE_SIDE || img->height > B2_IMAGE_SIDE)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: %d x %d, each side must be 1 to %d", img->width, img->height,
-                       B2_IMAGE_SIDE);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: %d x %d, each side must be 1 to %d", img->width,
+                       img->height, B2_IMAGE_SIDE);
     if (img->stride < (ptrdiff_t)img->width * 3)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: stride %td, a row of %d RGB pixels needs %d", img->stride,
-                       img->width, img->width * 3);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "image: stride %td, a row of %d RGB pixels needs %d",
+                       img->stride, img->width, img->width * 3);
     return BLIP2_OK;
 }
 
-blip2_status blip2_image_resize(blip2_image *dst, const blip2_image *src, int width, int height, blip2_error *err)
+blip2_status blip2_image_resize(blip2_image *dst, const blip2_image *src, int width, int height,
+                                blip2_error *err)
 {
     if (!dst) return b2_fail(err, BLIP2_ERR_ARGUMENT, "resize: no image to write");
     blip2_image out = {0};
     B2_TRY(b2_image_check(src, err));
     if (width < 1 || height < 1)
-        return b2_fail(err, BLIP2_ERR_ARGUMENT, "resize: to %d x %d, each side must be at least 1", width, height);
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "resize: to %d x %d, each side must be at least 1", width,
+                       height);
     if (width != src->width && height != src->height && (int64_t)width * src->height > MAX_MIDDLE)
         return b2_fail(err, BLIP2_ERR_LIMIT, "resize: %d x %d to %d x %d needs too much memory", src->width,
                        src->height, width, height);

@@ -20,12 +20,15 @@ static void drop(b2_added *a, size_t i)
 blip2_status b2_added_put(b2_added *a, const b2_added_token *t, blip2_error *e)
 {
     if (t->n == 0 || t->n > B2_SPM_MAX_PIECE)
-        return b2_fail(e, BLIP2_ERR_LIMIT, "an added token of %zu bytes, expected 1 to %d", t->n, B2_SPM_MAX_PIECE);
+        return b2_fail(e, BLIP2_ERR_LIMIT, "an added token of %zu bytes, expected 1 to %d", t->n,
+                       B2_SPM_MAX_PIECE);
     if (t->id < 0 || t->id > B2_ADDED_MAX_ID)
         return b2_fail(e, BLIP2_ERR_FORMAT, "added token %s has the id %d", t->text, (int)t->id);
     for (size_t i = a->count; i-- > 0;)
-        if (a->list[i].id == t->id || (a->list[i].n == t->n && memcmp(a->list[i].text, t->text, t->n) == 0)) drop(a, i);
-    if (a->count == B2_ADDED_MAX) return b2_fail(e, BLIP2_ERR_LIMIT, "more than %d added tokens", B2_ADDED_MAX);
+        if (a->list[i].id == t->id || (a->list[i].n == t->n && memcmp(a->list[i].text, t->text, t->n) == 0))
+            drop(a, i);
+    if (a->count == B2_ADDED_MAX)
+        return b2_fail(e, BLIP2_ERR_LIMIT, "more than %d added tokens", B2_ADDED_MAX);
     if (a->count == a->cap) {
         size_t cap = a->cap ? 2 * a->cap : 128;
         b2_added_token *list = realloc(a->list, cap * sizeof *list);
@@ -108,7 +111,8 @@ blip2_status b2_added_finish(b2_added *a, blip2_error *e)
 
 static bool word_byte(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (c & 0x80);
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           (c & 0x80);
 }
 
 static bool fits(const b2_added_token *t, const char *text, size_t n, size_t at)

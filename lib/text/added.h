@@ -1,10 +1,11 @@
-/* Added tokens: strings that are cut out of the raw text before sentencepiece sees the rest (</s>, <extra_id_0>, …). */
+/* Added tokens: strings that are cut out of the raw text before sentencepiece sees the rest (</s>,
+ * <extra_id_0>, …). */
 #ifndef B2_TEXT_ADDED_H
 #define B2_TEXT_ADDED_H
 #include "base/json.h"
 #include "base/str.h"
 
-#define B2_ADDED_MAX 4096
+#define B2_ADDED_MAX    4096
 #define B2_ADDED_MAX_ID (1 << 24)
 
 typedef struct b2_added_token {
@@ -33,6 +34,7 @@ const b2_added_token *b2_added_find(const b2_added *a, const char *text, size_t 
 const b2_added_token *b2_added_by_id(const b2_added *a, int32_t id);
 void b2_added_free(b2_added *a);
 
-/* tokenizer.json → the bytes of a ModelProto in *model, and its added tokens (tokenizer_json.c). Not finished yet. */
+/* tokenizer.json → the bytes of a ModelProto in *model, and its added tokens (tokenizer_json.c). Not finished
+ * yet. */
 blip2_status b2_tokenizer_json_read(const char *path, b2_str *model, b2_added *added, blip2_error *e);
 #endif

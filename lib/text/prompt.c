@@ -12,7 +12,8 @@ blip2_status b2_prompt_check(const char *tmpl, blip2_error *e)
     if (!b2_utf8_valid(tmpl, n)) return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt template: not UTF-8");
     const char *at = strstr(tmpl, "{}");
     if (!at) return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt template \"%s\": no {} for the question", tmpl);
-    if (strstr(at + 2, "{}")) return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt template \"%s\": more than one {}", tmpl);
+    if (strstr(at + 2, "{}"))
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt template \"%s\": more than one {}", tmpl);
     return BLIP2_OK;
 }
 

@@ -69,7 +69,8 @@ void b2_spm_close(b2_spm *s) { delete s; }
 
 int32_t b2_spm_size(const b2_spm *s) { return s->processor.GetPieceSize(); }
 
-blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count, blip2_error *e)
+blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count,
+                           blip2_error *e)
 {
     *ids = nullptr;
     *count = 0;
@@ -85,7 +86,8 @@ blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t 
     });
 }
 
-blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n, blip2_error *e)
+blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n,
+                           blip2_error *e)
 {
     *text = nullptr;
     *n = 0;
@@ -105,7 +107,8 @@ int32_t b2_spm_id(const b2_spm *s, const char *piece)
     int32_t id = -1;
     guarded(nullptr, [&]() -> blip2_status {
         int found = s->processor.PieceToId(piece);
-        if (found >= 0 && found < s->processor.GetPieceSize() && s->processor.IdToPiece(found) == piece) id = found;
+        if (found >= 0 && found < s->processor.GetPieceSize() && s->processor.IdToPiece(found) == piece)
+            id = found;
         return BLIP2_OK;
     });
     return id;
@@ -113,5 +116,6 @@ int32_t b2_spm_id(const b2_spm *s, const char *piece)
 
 bool b2_spm_is_text(const b2_spm *s, int32_t id)
 {
-    return id >= 0 && id < s->processor.GetPieceSize() && !s->processor.IsUnknown(id) && !s->processor.IsControl(id);
+    return id >= 0 && id < s->processor.GetPieceSize() && !s->processor.IsUnknown(id) &&
+           !s->processor.IsControl(id);
 }

@@ -1,12 +1,13 @@
-/* Protobuf writing, and a walk over sentencepiece model files that refuses what could hurt the library that parses them:
- * long pieces (stack overflow), NULs in pieces (short keys), character maps that point outside (reads out of bounds). */
+/* Protobuf writing, and a walk over sentencepiece model files that refuses what could hurt the library that
+ * parses them: long pieces (stack overflow), NULs in pieces (short keys), character maps that point outside
+ * (reads out of bounds). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 #include "text/spm_proto.h"
 
-#define MAX_REPLACEMENT 256    /* bytes that a character can become */
-#define MAX_SCORE 1e9f         /* real ones are log probabilities; sums over a text must stay finite */
+#define MAX_REPLACEMENT 256  /* bytes that a character can become */
+#define MAX_SCORE       1e9f /* real ones are log probabilities; sums over a text must stay finite */
 
 static void varint(b2_str *s, uint64_t v)
 {
@@ -139,8 +140,9 @@ static uint32_t unit_at(const uint8_t *array, size_t i)
     return u;
 }
 
-/* Darts' array: from unit i, byte b leads to unit i ^ offset(i) ^ b, and a leaf's value lies at i ^ offset(i). Units with
- * the highest bit are values and lead nowhere, but unit 0, the root, is followed whatever it is. */
+/* Darts' array: from unit i, byte b leads to unit i ^ offset(i) ^ b, and a leaf's value lies at i ^
+ * offset(i). Units with the highest bit are values and lead nowhere, but unit 0, the root, is followed
+ * whatever it is. */
 static bool array_is_closed(const uint8_t *array, size_t units, size_t strings)
 {
     for (size_t i = 0; i < units; i++) {

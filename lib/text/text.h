@@ -14,11 +14,13 @@ blip2_status b2_spm_open(b2_spm **out, const void *model, size_t n, blip2_error 
 void b2_spm_close(b2_spm *s); /* NULL allowed */
 int32_t b2_spm_size(const b2_spm *s);
 /* Ids without </s>; free() them. Nothing to encode gives *ids = NULL, *count = 0. */
-blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count, blip2_error *e);
+blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count,
+                           blip2_error *e);
 /* Ids must be below the size; control pieces give nothing; free() text, which ends with a NUL. */
-blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n, blip2_error *e);
-int32_t b2_spm_id(const b2_spm *s, const char *piece);   /* -1 when it is not a piece */
-bool b2_spm_is_text(const b2_spm *s, int32_t id);        /* a piece that stands for text: not unknown, not control */
+blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n,
+                           blip2_error *e);
+int32_t b2_spm_id(const b2_spm *s, const char *piece); /* -1 when it is not a piece */
+bool b2_spm_is_text(const b2_spm *s, int32_t id); /* a piece that stands for text: not unknown, not control */
 #ifdef __cplusplus
 }
 #endif

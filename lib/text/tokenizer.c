@@ -8,9 +8,9 @@
 #include "text/spm_proto.h"
 #include "text/text.h"
 
-#define MAX_TEXT ((size_t)1 << 20)
+#define MAX_TEXT      ((size_t)1 << 20)
 #define MAX_EXTRA_IDS 1000
-#define CHUNK 8192
+#define CHUNK         8192
 
 struct blip2_tokenizer {
     b2_spm *spm;
@@ -19,7 +19,8 @@ struct blip2_tokenizer {
     bool clean_up;
 };
 
-/* ---- opening -------------------------------------------------------------------------------------------------- */
+/* ---- opening
+ * -------------------------------------------------------------------------------------------------- */
 
 static blip2_status put_special(b2_added *a, const char *text, int32_t id, bool strip, blip2_error *e)
 {
@@ -35,7 +36,8 @@ static blip2_status count_extra_ids(const b2_json *config, int64_t *n, blip2_err
     *n = 0;
     if (!b2_json_is_null(v)) {
         if (b2_json_int(v, 0, MAX_EXTRA_IDS, n)) return BLIP2_OK;
-        return b2_fail(e, BLIP2_ERR_FORMAT, "tokenizer_config.json: extra_ids must be 0 to %d", MAX_EXTRA_IDS);
+        return b2_fail(e, BLIP2_ERR_FORMAT, "tokenizer_config.json: extra_ids must be 0 to %d",
+                       MAX_EXTRA_IDS);
     }
     for (v = b2_json_first(b2_json_get(config, "additional_special_tokens")); v; v = b2_json_next(v)) {
         const char *text = b2_json_string(b2_json_is_object(v) ? b2_json_get(v, "content") : v);
@@ -46,19 +48,21 @@ static blip2_status count_extra_ids(const b2_json *config, int64_t *n, blip2_err
     return BLIP2_OK;
 }
 
-/* spiece.model knows nothing of the added tokens: </s>, <pad>, <unk>, the extra ids from the end of the pieces downward
- * in their numbers, and what tokenizer_config.json adds. */
+/* spiece.model knows nothing of the added tokens: </s>, <pad>, <unk>, the extra ids from the end of the
+ * pieces downward in their numbers, and what tokenizer_config.json adds. */
 static blip2_status add_for_model(blip2_tokenizer *t, const b2_json *config, blip2_error *e)
 {
     static const char *const names[] = {"</s>", "<pad>", "<unk>"};
     int64_t extra;
     B2_TRY(count_extra_ids(config, &extra, e));
-    for (int i = 0; i < 3; i++) B2_TRY(put_special(&t->added, names[i], b2_spm_id(t->spm, names[i]), false, e));
+    for (int i = 0; i < 3; i++)
+        B2_TRY(put_special(&t->added, names[i], b2_spm_id(t->spm, names[i]), false, e));
     for (int i = 0; i < (int)extra; i++) {
         b2_str name = {0};
         b2_str_addf(&name, "<extra_id_%d>", i);
-        blip2_status s = name.failed ? B2_NOMEM(e, "extra ids")
-                                     : put_special(&t->added, name.p, b2_spm_size(t->spm) - 1 + (int)extra - i, true, e);
+        blip2_status s =
+            name.failed ? B2_NOMEM(e, "extra ids")
+                        : put_special(&t->added, name.p, b2_spm_size(t->spm) - 1 + (int)extra - i, true, e);
         b2_str_free(&name);
         if (s != BLIP2_OK) return s;
     }
@@ -97,7 +101,8 @@ static blip2_status open_at(blip2_tokenizer *t, const char *dir, const char *pat
     char *config_path = b2_path_join(dir, "tokenizer_config.json");
     b2_json *config = NULL;
     blip2_status s = config_path ? BLIP2_OK : B2_NOMEM(e, path);
-    if (s == BLIP2_OK && b2_file_exists(config_path)) s = b2_json_load(&config, config_path, 4 << 20, 200000, e);
+    if (s == BLIP2_OK && b2_file_exists(config_path))
+        s = b2_json_load(&config, config_path, 4 << 20, 200000, e);
     if (s == BLIP2_OK) s = open_files(t, path, config, e);
     b2_json_free(config);
     free(config_path);
@@ -170,7 +175,8 @@ blip2_status b2_tokenizer_copy(const char *from_dir, const char *to_dir, blip2_e
     return s;
 }
 
-/* ---- encoding ------------------------------------------------------------------------------------------------- */
+/* ---- encoding
+ * ------------------------------------------------------------------------------------------------- */
 
 typedef struct id_list {
     int32_t *p;
@@ -193,8 +199,9 @@ static blip2_status add_ids(id_list *l, const int32_t *ids, size_t n, blip2_erro
 
 static bool blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-/* How much of a long text is encoded at once: sentencepiece's time grows with the square of a run of unknown characters.
- * T5's pieces do not reach over a blank, so that a cut there changes nothing; a word of CHUNK bytes becomes two. */
+/* How much of a long text is encoded at once: sentencepiece's time grows with the square of a run of unknown
+ * characters. T5's pieces do not reach over a blank, so that a cut there changes nothing; a word of CHUNK
+ * bytes becomes two. */
 static size_t chunk_of(const char *text, size_t n)
 {
     if (n <= CHUNK) return n;
@@ -204,7 +211,8 @@ static size_t chunk_of(const char *text, size_t n)
     return cut ? cut : CHUNK;
 }
 
-static blip2_status encode_plain(const blip2_tokenizer *t, const char *text, size_t n, id_list *l, blip2_error *e)
+static blip2_status encode_plain(const blip2_tokenizer *t, const char *text, size_t n, id_list *l,
+                                 blip2_error *e)
 {
     blip2_status s = BLIP2_OK;
     while (n && s == BLIP2_OK) {
@@ -256,7 +264,8 @@ blip2_status blip2_tokenizer_encode(const blip2_tokenizer *t, const char *text, 
     return s;
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------- */
+/* ---- decoding
+ * ------------------------------------------------------------------------------------------------- */
 
 /* One more part, a blank between it and what is there already. */
 static void add_part(b2_str *out, const char *p, size_t n)
@@ -315,8 +324,9 @@ static void replace_all(b2_str *s, const char *from, const char *to)
 /* clean_up_tokenization of transformers' tokenizers. */
 static void clean_up(b2_str *s)
 {
-    static const char *const rules[][2] = {{" .", "."},     {" ?", "?"},   {" !", "!"},   {" ,", ","},    {" ' ", "'"},
-                                           {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    static const char *const rules[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},   {" ,", ","},
+                                           {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"}, {" 's", "'s"},
+                                           {" 've", "'ve"}, {" 're", "'re"}};
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) replace_all(s, rules[i][0], rules[i][1]);
 }
 
@@ -333,7 +343,8 @@ blip2_status blip2_tokenizer_decode(const blip2_tokenizer *t, const int32_t *ids
         if (t->clean_up) clean_up(&out);
         *size = out.n;
         if (text && capacity <= out.n)
-            s = b2_fail(err, BLIP2_ERR_LIMIT, "decode: a text of %zu bytes, there is room for %zu", out.n + 1, capacity);
+            s = b2_fail(err, BLIP2_ERR_LIMIT, "decode: a text of %zu bytes, there is room for %zu", out.n + 1,
+                        capacity);
         else if (text)
             memcpy(text, out.n ? out.p : "", out.n + 1);
     }
@@ -352,12 +363,14 @@ blip2_status b2_spm_open(b2_spm **out, const void *model, size_t n, blip2_error 
 }
 void b2_spm_close(b2_spm *s) { (void)s; }
 int32_t b2_spm_size(const b2_spm *s) { return (void)s, 0; }
-blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count, blip2_error *e)
+blip2_status b2_spm_encode(const b2_spm *s, const char *text, size_t n, int32_t **ids, size_t *count,
+                           blip2_error *e)
 {
     (void)s, (void)text, (void)n, (void)ids, (void)count;
     return b2_spm_open(&(b2_spm *){NULL}, NULL, 0, e);
 }
-blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n, blip2_error *e)
+blip2_status b2_spm_decode(const b2_spm *s, const int32_t *ids, size_t count, char **text, size_t *n,
+                           blip2_error *e)
 {
     (void)s, (void)ids, (void)count, (void)text, (void)n;
     return b2_spm_open(&(b2_spm *){NULL}, NULL, 0, e);

@@ -1,12 +1,13 @@
-/* tokenizer.json (Hugging Face tokenizers) of a unigram model, written again as the ModelProto that libsentencepiece
- * reads: pieces and scores from model.vocab, the character map from the normalizer, T5's white space rules. */
+/* tokenizer.json (Hugging Face tokenizers) of a unigram model, written again as the ModelProto that
+ * libsentencepiece reads: pieces and scores from model.vocab, the character map from the normalizer, T5's
+ * white space rules. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/json.h"
 #include "text/added.h"
 #include "text/spm_proto.h"
 
-#define MAX_FILE ((size_t)64 << 20)
+#define MAX_FILE   ((size_t)64 << 20)
 #define MAX_VALUES (4u << 20)
 
 typedef struct reader {
@@ -96,7 +97,8 @@ static blip2_status write_piece(reader *r, int64_t id, const b2_json *pair, b2_s
     const b2_json *name = b2_json_first(pair), *score = b2_json_next(name);
     const char *text = b2_json_is_array(pair) ? b2_json_string(name) : NULL;
     if (!text || !b2_json_is_number(score))
-        return b2_fail(r->e, BLIP2_ERR_FORMAT, "%s: vocab entry %lld is not [text, score]", r->path, (long long)id);
+        return b2_fail(r->e, BLIP2_ERR_FORMAT, "%s: vocab entry %lld is not [text, score]", r->path,
+                       (long long)id);
     const b2_added_token *added = b2_added_by_id(r->added, (int32_t)id);
     if (added && strcmp(added->text, text) != 0)
         return b2_fail(r->e, BLIP2_ERR_FORMAT, "%s: id %lld is %s in vocab and %s in added_tokens", r->path,
@@ -143,7 +145,8 @@ static void write_specs(reader *r)
     b2_pb_bytes(r->out, 2, s.p, s.n);
     b2_str_clear(&s);
     b2_pb_bytes(&s, 2, r->charsmap.p, r->charsmap.n);
-    for (int field = 3; field <= 5; field++) b2_pb_int(&s, field, 1); /* dummy prefix, extra blanks, escaped blanks */
+    for (int field = 3; field <= 5; field++)
+        b2_pb_int(&s, field, 1); /* dummy prefix, extra blanks, escaped blanks */
     b2_pb_bytes(r->out, 3, s.p, s.n);
     r->out->failed |= s.failed;
     b2_str_free(&s);

@@ -1,4 +1,5 @@
-/* The tokenizer against transformers' T5Tokenizer (data/text_cases.json), its files, hostile ones, and prompts. */
+/* The tokenizer against transformers' T5Tokenizer (data/text_cases.json), its files, hostile ones, and
+ * prompts. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static void refused(const char *path, blip2_status code, const char *word)
     blip2_tokenizer *t = (blip2_tokenizer *)&t;
     blip2_error e = BLIP2_ERROR_INIT;
     blip2_status s = blip2_tokenizer_open(path, &t, &e);
-    if (s != code || !strstr(e.text, word)) fail_msg("status %d, \"%s\" (wanted %d, \"%s\")", s, e.text, code, word);
+    if (s != code || !strstr(e.text, word))
+        fail_msg("status %d, \"%s\" (wanted %d, \"%s\")", s, e.text, code, word);
     assert_null(t);
 }
 
@@ -34,14 +36,16 @@ static int32_t ids_of(const blip2_tokenizer *t, const char *text, size_t n, int3
 {
     size_t count = 0, asked = 0;
     blip2_error e = BLIP2_ERROR_INIT;
-    if (blip2_tokenizer_encode(t, text, n, ids, room, &count, &e) != BLIP2_OK) fail_msg("%.60s: %s", text, e.text);
+    if (blip2_tokenizer_encode(t, text, n, ids, room, &count, &e) != BLIP2_OK)
+        fail_msg("%.60s: %s", text, e.text);
     assert_int_equal(blip2_tokenizer_encode(t, text, n, NULL, 0, &asked, NULL), BLIP2_OK);
     assert_int_equal(asked, count);
     return (int32_t)count;
 }
 
-/* The texts that the two files of one tokenizer take differently: transformers' fast tokenizer adds a second </s> (this
- * library does not), and does not double a written U+2581. Both files go through sentencepiece here. */
+/* The texts that the two files of one tokenizer take differently: transformers' fast tokenizer adds a second
+ * </s> (this library does not), and does not double a written U+2581. Both files go through sentencepiece
+ * here. */
 static void check_case(const blip2_tokenizer *t, const b2_json *c)
 {
     const char *text = b2_json_string(b2_json_get(c, "text"));
@@ -57,7 +61,8 @@ static void check_case(const blip2_tokenizer *t, const b2_json *c)
     }
     char out[8192];
     assert_int_equal(blip2_tokenizer_decode(t, want, n, out, sizeof out, &size, NULL), BLIP2_OK);
-    if (strcmp(out, decoded) != 0) fail_msg("\"%s\" is decoded to \"%s\", wanted \"%s\"", text ? text : "", out, decoded);
+    if (strcmp(out, decoded) != 0)
+        fail_msg("\"%s\" is decoded to \"%s\", wanted \"%s\"", text ? text : "", out, decoded);
     assert_int_equal(size, strlen(out));
 }
 
@@ -67,7 +72,8 @@ static void cases_of(const char *key, const char *folder, int32_t size)
     assert_int_equal(b2_json_load(&all, DATA "/text_cases.json", 1 << 20, 100000, NULL), BLIP2_OK);
     blip2_tokenizer *t = open_at(folder);
     size_t n = 0;
-    for (const b2_json *c = b2_json_first(b2_json_get(all, key)); c; c = b2_json_next(c), n++) check_case(t, c);
+    for (const b2_json *c = b2_json_first(b2_json_get(all, key)); c; c = b2_json_next(c), n++)
+        check_case(t, c);
     assert_true(n > 80);
     assert_int_equal(blip2_tokenizer_size(t), size);
     blip2_tokenizer_close(t);
@@ -101,7 +107,8 @@ static void bytes_of_any_kind_are_taken(void **state)
     int32_t ids[64];
     assert_int_equal(ids_of(t, NULL, 0, ids, 64), 1);
     assert_int_equal(ids[0], 1);
-    assert_int_equal(ids_of(t, "\xFF\xFE\x80", 3, ids, 64), 3); /* a blank's piece, one run of unknowns, </s> */
+    assert_int_equal(ids_of(t, "\xFF\xFE\x80", 3, ids, 64),
+                     3); /* a blank's piece, one run of unknowns, </s> */
     assert_int_equal(ids[1], 2);
     int32_t nul = ids_of(t, "red\0shirt", 9, ids, 64), plain = ids_of(t, "red", 3, ids + 32, 32);
     assert_true(nul > plain); /* the text does not end there */
@@ -121,7 +128,8 @@ static void long_texts_are_taken_up_to_the_limit(void **state)
     assert_int_equal(blip2_tokenizer_encode(t, text, n, NULL, 0, &count, NULL), BLIP2_OK);
     const int32_t each = ids_of(t, "red shirt", 9, (int32_t[16]){0}, 16) - 1;
     const int32_t last = ids_of(t, "red sh", 6, (int32_t[16]){0}, 16) - 1;
-    assert_int_equal(count, n / 10 * (size_t)each + (size_t)last + 1); /* as if it had not been cut into parts */
+    assert_int_equal(count,
+                     n / 10 * (size_t)each + (size_t)last + 1); /* as if it had not been cut into parts */
     int32_t *ids = malloc(count * sizeof *ids);
     assert_int_equal(blip2_tokenizer_encode(t, text, n, ids, count, &again, NULL), BLIP2_OK);
     assert_int_equal(ids[count - 1], 1);
@@ -148,7 +156,8 @@ static void small_buffers_are_told(void **state)
     char out[64];
     size_t count, size;
     int32_t n = ids_of(t, "red shirt", 9, ids, 64);
-    assert_int_equal(blip2_tokenizer_encode(t, "red shirt", 9, ids, (size_t)n - 1, &count, NULL), BLIP2_ERR_LIMIT);
+    assert_int_equal(blip2_tokenizer_encode(t, "red shirt", 9, ids, (size_t)n - 1, &count, NULL),
+                     BLIP2_ERR_LIMIT);
     assert_int_equal(count, n);
     assert_int_equal(blip2_tokenizer_decode(t, ids, (size_t)n, NULL, 0, &size, NULL), BLIP2_OK);
     assert_int_equal(size, 9);
@@ -167,7 +176,8 @@ static void small_buffers_are_told(void **state)
     assert_int_equal(blip2_tokenizer_size(NULL), 0);
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------- */
+/* ---- files
+ * ---------------------------------------------------------------------------------------------------- */
 
 static char *read_data(const char *name, size_t *n)
 {
@@ -202,9 +212,13 @@ static void damaged_models_are_refused(void **state)
 }
 
 /* A model of </s>, <unk> and one piece, with what `more` adds to its specs. */
-static void tiny(b2_str *s, const void *piece, size_t n, float score, int type, const b2_str *trainer, const b2_str *normalizer)
+static void tiny(b2_str *s, const void *piece, size_t n, float score, int type, const b2_str *trainer,
+                 const b2_str *normalizer)
 {
-    const struct { const char *text; int type; } fixed[] = {{"<pad>", B2_SPM_CONTROL}, {"</s>", B2_SPM_CONTROL}, {"<unk>", B2_SPM_UNKNOWN}};
+    const struct {
+        const char *text;
+        int type;
+    } fixed[] = {{"<pad>", B2_SPM_CONTROL}, {"</s>", B2_SPM_CONTROL}, {"<unk>", B2_SPM_UNKNOWN}};
     b2_str p = {0};
     *s = (b2_str){0};
     for (int i = 0; i < 4; i++) {
@@ -224,7 +238,8 @@ static void expect_model(int which, const b2_str *model, blip2_status code, cons
     b2_spm *s;
     blip2_error e = BLIP2_ERROR_INIT;
     blip2_status got = b2_spm_open(&s, model->p, model->n, &e);
-    if (got != code || (word && !strstr(e.text, word))) fail_msg("case %d: status %d, \"%s\" (wanted %d, %s)", which, got, e.text, code, word);
+    if (got != code || (word && !strstr(e.text, word)))
+        fail_msg("case %d: status %d, \"%s\" (wanted %d, %s)", which, got, e.text, code, word);
     b2_spm_close(s);
 }
 
@@ -233,13 +248,22 @@ static void hostile_pieces_are_refused(void **state)
     (void)state;
     static char endless[200000];
     memset(endless, 'a', sizeof endless);
-    const struct { const void *piece; size_t n; float score; int type; blip2_status code; const char *word; } cases[] = {
+    const struct {
+        const void *piece;
+        size_t n;
+        float score;
+        int type;
+        blip2_status code;
+        const char *word;
+    } cases[] = {
         {"red", 3, -1, B2_SPM_NORMAL, BLIP2_OK, NULL},
         {endless, 256, -1, B2_SPM_NORMAL, BLIP2_OK, NULL},
         {endless, 257, -1, B2_SPM_NORMAL, BLIP2_ERR_LIMIT, "a piece of 257 bytes"},
         {endless, sizeof endless, -1, B2_SPM_NORMAL, BLIP2_ERR_LIMIT, "a piece of 200000 bytes"},
         {"r\0d", 3, -1, B2_SPM_NORMAL, BLIP2_ERR_FORMAT, "not UTF-8"},
-        {"r\xFF" "d", 3, -1, B2_SPM_NORMAL, BLIP2_ERR_FORMAT, "not UTF-8"},
+        {"r\xFF"
+         "d",
+         3, -1, B2_SPM_NORMAL, BLIP2_ERR_FORMAT, "not UTF-8"},
         {"red", 3, (float)(1e30 * 1e30), B2_SPM_NORMAL, BLIP2_ERR_FORMAT, "score inf"},
         {"red", 3, -1, 7, BLIP2_ERR_FORMAT, "unknown type 7"},
         {"red", 3, -1, B2_SPM_UNKNOWN, BLIP2_ERR_FORMAT, "sentencepiece"}, /* a second one */
@@ -260,7 +284,8 @@ static void hostile_pieces_are_refused(void **state)
 }
 
 /* An array of 256 units of `unit`, then one replacement string. */
-static void expect_charsmap(int which, uint32_t first, uint32_t others, uint32_t said, const char *strings, size_t n, blip2_status code)
+static void expect_charsmap(int which, uint32_t first, uint32_t others, uint32_t said, const char *strings,
+                            size_t n, blip2_status code)
 {
     uint32_t units[257] = {said, first};
     for (int i = 2; i < 257; i++) units[i] = others;
@@ -283,13 +308,15 @@ static void hostile_character_maps_are_refused(void **state)
     memset(endless, 'a', 299);
     expect_charsmap(1, 0, value, 1024, "x\0y", 4, BLIP2_OK);
     expect_charsmap(2, 1u << 10, value, 1024, "x\0y", 4, BLIP2_OK);
-    expect_charsmap(3, 256u << 10, value, 1024, "x\0y", 4, BLIP2_ERR_FORMAT);        /* a step outside */
+    expect_charsmap(3, 256u << 10, value, 1024, "x\0y", 4, BLIP2_ERR_FORMAT); /* a step outside */
     expect_charsmap(4, 0x3FFFFFu << 10, value, 1024, "x\0y", 4, BLIP2_ERR_FORMAT);
-    expect_charsmap(5, 0x200u | 1u << 10, value, 1024, "x\0y", 4, BLIP2_ERR_FORMAT); /* offset 256 the other way */
+    expect_charsmap(5, 0x200u | 1u << 10, value, 1024, "x\0y", 4,
+                    BLIP2_ERR_FORMAT);                                   /* offset 256 the other way */
     expect_charsmap(6, 0x100, value, 1024, "x\0y", 4, BLIP2_ERR_FORMAT); /* unit 0 is its own value */
     expect_charsmap(7, 0x101u | 1u << 10, value | 3, 1024, "x\0y", 4, BLIP2_OK);
-    expect_charsmap(8, 0x101u | 1u << 10, value | 4, 1024, "x\0y", 4, BLIP2_ERR_FORMAT); /* a string outside */
-    expect_charsmap(9, 0, value, 1024, "x\0y", 3, BLIP2_ERR_FORMAT);                  /* no end */
+    expect_charsmap(8, 0x101u | 1u << 10, value | 4, 1024, "x\0y", 4,
+                    BLIP2_ERR_FORMAT);                               /* a string outside */
+    expect_charsmap(9, 0, value, 1024, "x\0y", 3, BLIP2_ERR_FORMAT); /* no end */
     expect_charsmap(10, 0, value, 1024, endless, 300, BLIP2_ERR_FORMAT);
     expect_charsmap(11, 0, value, 0, "x\0y", 4, BLIP2_ERR_FORMAT);
     expect_charsmap(12, 0, value, 1022, "x\0y", 4, BLIP2_ERR_FORMAT);
@@ -305,28 +332,40 @@ static void hostile_json_is_refused(void **state)
     (void)state;
     char *dir = unit_folder();
     const char *path = unit_path(dir, "tokenizer.json");
-    const struct { const char *text; blip2_status code; const char *word; } cases[] = {
+    const struct {
+        const char *text;
+        blip2_status code;
+        const char *word;
+    } cases[] = {
         {"{}", BLIP2_ERR_UNSUPPORTED, "Unigram"},
         {"[", BLIP2_ERR_FORMAT, "JSON"},
         {"{\"model\":{\"type\":\"BPE\"}}", BLIP2_ERR_UNSUPPORTED, "Unigram"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", BLIP2_ERR_FORMAT, "model.vocab"},
         {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[[\"a\",0]]}}", BLIP2_ERR_FORMAT, "unk_id"},
         {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":1,\"vocab\":[[\"a\",0]]}}", BLIP2_ERR_FORMAT, "unk_id"},
-        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\"]]}}", BLIP2_ERR_FORMAT, "vocab entry 0"},
+        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\"]]}}", BLIP2_ERR_FORMAT,
+         "vocab entry 0"},
         {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[7]}}", BLIP2_ERR_FORMAT, "vocab entry 0"},
-        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0],[\"b\",0]]}}", BLIP2_ERR_FORMAT, "</s>"},
-        {"{\"normalizer\":{\"type\":\"Lowercase\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
+        {"{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0],[\"b\",0]]}}", BLIP2_ERR_FORMAT,
+         "</s>"},
+        {"{\"normalizer\":{\"type\":\"Lowercase\"},\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[["
+         "\"a\",0]]}}",
          BLIP2_ERR_UNSUPPORTED, "Lowercase"},
-        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"a?\"},\"model\":{\"type\":\"Unigram\"}}",
+        {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"a?\"},\"model\":{\"type\":"
+         "\"Unigram\"}}",
          BLIP2_ERR_FORMAT, "base64"},
         {"{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAAAAAAAA==\"},"
          "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"</s>\",0]]}}",
          BLIP2_ERR_FORMAT, "charsmap"},
-        {"{\"added_tokens\":[{\"id\":-1,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\"}}", BLIP2_ERR_FORMAT, "added token"},
-        {"{\"added_tokens\":[{\"id\":1e9,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\"}}", BLIP2_ERR_FORMAT, "added token"},
+        {"{\"added_tokens\":[{\"id\":-1,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\"}}",
+         BLIP2_ERR_FORMAT, "added token"},
+        {"{\"added_tokens\":[{\"id\":1e9,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\"}}",
+         BLIP2_ERR_FORMAT, "added token"},
         {"{\"added_tokens\":[{\"id\":1}],\"model\":{\"type\":\"Unigram\"}}", BLIP2_ERR_FORMAT, "added token"},
-        {"{\"added_tokens\":[{\"id\":1,\"content\":\"\"}],\"model\":{\"type\":\"Unigram\"}}", BLIP2_ERR_LIMIT, "added token"},
-        {"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"a\",0]]}}",
+        {"{\"added_tokens\":[{\"id\":1,\"content\":\"\"}],\"model\":{\"type\":\"Unigram\"}}", BLIP2_ERR_LIMIT,
+         "added token"},
+        {"{\"added_tokens\":[{\"id\":0,\"content\":\"x\"}],\"model\":{\"type\":\"Unigram\",\"unk_id\":0,"
+         "\"vocab\":[[\"a\",0]]}}",
          BLIP2_ERR_FORMAT, "id 0 is a in vocab and x"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -342,9 +381,12 @@ static void added_tokens_of_json(void **state)
     (void)state;
     char *dir = unit_folder();
     const char *path = unit_path(dir, "tokenizer.json");
-    write_text(path, "{\"added_tokens\":[{\"id\":5,\"content\":\"ab\",\"single_word\":true},{\"id\":6,\"content\":\"#a\"},"
-                     "{\"id\":9,\"content\":\"#a#\",\"special\":true}],\"model\":{\"type\":\"Unigram\",\"unk_id\":2,\"vocab\":"
-                     "[[\"<pad>\",0],[\"</s>\",0],[\"<unk>\",0],[\"\xE2\x96\x81\",-1],[\"a\",-1.5]]}}");
+    write_text(
+        path,
+        "{\"added_tokens\":[{\"id\":5,\"content\":\"ab\",\"single_word\":true},{\"id\":6,\"content\":\"#a\"},"
+        "{\"id\":9,\"content\":\"#a#\",\"special\":true}],\"model\":{\"type\":\"Unigram\",\"unk_id\":2,"
+        "\"vocab\":"
+        "[[\"<pad>\",0],[\"</s>\",0],[\"<unk>\",0],[\"\xE2\x96\x81\",-1],[\"a\",-1.5]]}}");
     blip2_tokenizer *t = open_at(path);
     int32_t ids[32];
     char out[64];
@@ -372,9 +414,11 @@ static void copies_are_complete(void **state)
     assert_int_equal(b2_tokenizer_copy(DATA "/small", unit_path(dir, "absent"), &e), BLIP2_ERR_IO);
     write_text(unit_path(dir, "tokenizer_config.json"), "{\"extra_ids\":-1}");
     refused(dir, BLIP2_ERR_FORMAT, "extra_ids");
-    write_text(unit_path(dir, "tokenizer_config.json"), "{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}");
+    write_text(unit_path(dir, "tokenizer_config.json"),
+               "{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}");
     refused(dir, BLIP2_ERR_FORMAT, "added token");
-    write_text(unit_path(dir, "tokenizer_config.json"), "{\"additional_special_tokens\":[\"<extra_id_0>\",\"<extra_id_1>\"]}");
+    write_text(unit_path(dir, "tokenizer_config.json"),
+               "{\"additional_special_tokens\":[\"<extra_id_0>\",\"<extra_id_1>\"]}");
     blip2_tokenizer *t = open_at(dir);
     assert_int_equal(blip2_tokenizer_size(t), 202);
     blip2_tokenizer_close(t);
