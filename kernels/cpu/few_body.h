@@ -1,5 +1,6 @@
 /* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over the lanes. bf16
- * weights are widened in registers, exactly, even and odd elements apart: x comes in the same order. */
+ * weights are widened in registers, exactly, even and odd elements apart: x comes in the same order. With FEW_PAIRS x is
+ * bf16 too, as it lies, and pairs are multiplied and added by one instruction. */
 #include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/sweep.h"
 
@@ -10,50 +11,75 @@ enum {
     AHEAD = 1024    /* bytes that weights are asked for in advance */
 };
 
-/* Block of 2*VL of x against the same of `rows` weight rows. */
-INLINE void step_bf16(const int rows, const int m, vf acc[4][B2_FEW_ROWS], const uint16_t *w, ptrdiff_t ldw, const float *x,
-                      ptrdiff_t ldx, const int n)
+typedef vf sums[4][B2_FEW_ROWS]; /* [weight row][row of x] */
+
+#ifdef FEW_PAIRS
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w, ptrdiff_t c, const int n)
 {
+    vi v[4];
+    (void)wf;
+    for (int r = 0; r < rows; r++) {
+        const uint16_t *p = (const uint16_t *)(const void *)w + r * (ptrdiff_t)f->k + c;
+        v[r] = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
+    }
+    for (int i = 0; i < m; i++) {
+        const uint16_t *p = f->pairs + i * (ptrdiff_t)f->k + c;
+        const vi x = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
+        for (int r = 0; r < rows; r++) acc[r][i] = FEW_PAIRS(acc[r][i], v[r], x);
+    }
+}
+#else
+/* Block of 2*VL of x against the same of `rows` weight rows. */
+INLINE void step_bf16(const int rows, const int m, sums acc, const b2_few *f, const uint16_t *w, ptrdiff_t c, const int n)
+{
+    const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
     vf even[4], odd[4];
     for (int r = 0; r < rows; r++) {
-        const vi raw = n == 2 * VL ? vraw_load(w + r * ldw) : vraw_loadm(w + r * ldw, n);
+        const uint16_t *p = w + r * (ptrdiff_t)f->k + c;
+        const vi raw = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
         even[r] = vraw_even(raw), odd[r] = vraw_odd(raw);
     }
     for (int i = 0; i < m; i++) {
-        const vf a = vload(x + i * ldx), b = vload(x + i * ldx + VL);
+        const vf a = vload(f->x + i * ldx + c), b = vload(f->x + i * ldx + c + VL);
         for (int r = 0; r < rows; r++) acc[r][i] = vfma(odd[r], b, vfma(even[r], a, acc[r][i]));
     }
 }
 
-INLINE void step_f32(const int rows, const int m, vf acc[4][B2_FEW_ROWS], const float *w, ptrdiff_t ldw, const float *x,
-                     ptrdiff_t ldx, const int n)
+/* The same of VL of them. */
+INLINE void step_f32(const int rows, const int m, sums acc, const b2_few *f, const float *w, ptrdiff_t c, const int n)
 {
+    const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
     vf v[4];
-    for (int r = 0; r < rows; r++) v[r] = n == VL ? vload(w + r * ldw) : vloadm(w + r * ldw, vtail(n));
+    for (int r = 0; r < rows; r++) {
+        const float *p = w + r * (ptrdiff_t)f->k + c;
+        v[r] = n == VL ? vload(p) : vloadm(p, vtail(n));
+    }
     for (int i = 0; i < m; i++) {
-        const vf a = vload(x + i * ldx);
+        const vf a = vload(f->x + i * ldx + c);
         for (int r = 0; r < rows; r++) acc[r][i] = vfma(v[r], a, acc[r][i]);
     }
 }
 
-INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const void *w, float *y, const float *bias)
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w, ptrdiff_t c, const int n)
 {
-    const int k = f->k, step = wf == B2_BF16 ? 2 * VL : VL;
-    const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, k);
-    vf acc[4][B2_FEW_ROWS];
+    if (wf == B2_BF16) step_bf16(rows, m, acc, f, (const uint16_t *)(const void *)w, c, n);
+    else step_f32(rows, m, acc, f, (const float *)(const void *)w, c, n);
+}
+#endif
+
+INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const char *w, float *y, const float *bias)
+{
+    const int k = f->k, block = wf == B2_BF16 ? 2 * VL : VL;
+    sums acc;
     for (int r = 0; r < rows; r++)
         for (int i = 0; i < m; i++) acc[r][i] = vzero();
     int c = 0;
-    for (; c + step <= k; c += step) {
+    for (; c + block <= k; c += block) {
         for (int r = 0; r < rows; r++)
-            _mm_prefetch((const char *)w + ((size_t)r * (size_t)k + (size_t)c) * b2_dtype_size(wf) + AHEAD, _MM_HINT_T0);
-        if (wf == B2_BF16) step_bf16(rows, m, acc, (const uint16_t *)w + c, k, f->x + c, ldx, 2 * VL);
-        else step_f32(rows, m, acc, (const float *)w + c, k, f->x + c, ldx, VL);
+            _mm_prefetch(w + ((size_t)r * (size_t)k + (size_t)c) * b2_dtype_size(wf) + AHEAD, _MM_HINT_T0);
+        step(rows, m, wf, acc, f, w, c, block);
     }
-    if (c < k) {
-        if (wf == B2_BF16) step_bf16(rows, m, acc, (const uint16_t *)w + c, k, f->x + c, ldx, k - c);
-        else step_f32(rows, m, acc, (const float *)w + c, k, f->x + c, ldx, k - c);
-    }
+    if (c < k) step(rows, m, wf, acc, f, w, c, k - c);
     for (int i = 0; i < m; i++)
         for (int r = 0; r < rows; r++) {
             float *p = y + (ptrdiff_t)i * f->ldy + r, v = f->alpha * vsum(acc[r][i]);

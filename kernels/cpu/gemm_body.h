@@ -117,7 +117,7 @@ static void prepare_row(void *ctx, int64_t chunk, int worker)
 
 static void few_rows(b2_queue *q, gemm *g)
 {
-    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta};
+    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, NULL, g->w, g->nw, g->wf, g->alpha, g->beta};
     b2_pool_run(q->pool, g->m, prepare_row, g);
     ISA_FN(few)(q, &f);
 }

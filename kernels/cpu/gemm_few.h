@@ -11,7 +11,8 @@ enum {
 typedef struct b2_few {
     float *y; /* [m, ldy] */
     int ldy, m, k;
-    const float *x; /* prepared, see below */
+    const float *x;        /* prepared, see below */
+    const uint16_t *pairs; /* instead, for avx512bf16: bf16 rows [m, k] as they lie */
     const b2_rows *w;
     int nw;
     b2_dtype wf;
@@ -27,4 +28,5 @@ static inline size_t b2_few_room(int m, int k)
 /* y as gemm_w* define it. The sum of a row does not depend on the other rows or on m. */
 void b2_avx2_few(b2_queue *q, const b2_few *f);
 void b2_avx512_few(b2_queue *q, const b2_few *f);
+void b2_avx512bf16_few(b2_queue *q, const b2_few *f); /* bf16 weights only */
 #endif

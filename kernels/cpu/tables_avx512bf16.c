@@ -1,7 +1,8 @@
-/* The slots that AVX512_BF16 does better than AVX-512. */
+/* The slots that AVX512_BF16 does better than AVX-512: bf16 activations times bf16 weights. */
 #include "kernels/cpu/cpu_tiers.h"
 
 void b2_avx512bf16_tables(b2_kernels t[2])
 {
-    (void)t;
+    t[B2_BF16].gemm_wbf16 = b2_avx512bf16_bf16_gemm_wbf16;
+    t[B2_BF16].gemm_ws = b2_avx512bf16_bf16_gemm_ws;
 }
