@@ -24,9 +24,11 @@ typedef struct times {
 static void fill(blip2_session *s, const options *o)
 {
     const int q = s->net->c.qf.queries, t = q + o->prompt;
-    for (int i = 0; i < s->pixels.cols; i++) ((float *)s->pixels.p)[i] = (float)((i * 37 + i / 7) % 200) / 100.0f - 1.0f;
+    for (int i = 0; i < s->pixels.cols; i++)
+        ((float *)s->pixels.p)[i] = (float)((i * 37 + i / 7) % 200) / 100.0f - 1.0f;
     for (int b = 0; b < o->questions; b++) {
-        for (int i = 0; i < t; i++) s->enc_ids[b * t + i] = i < q ? -1 - (b * q + i) : (3 + 7 * i) % s->net->c.t5.vocab;
+        for (int i = 0; i < t; i++)
+            s->enc_ids[b * t + i] = i < q ? -1 - (b * q + i) : (3 + 7 * i) % s->net->c.t5.vocab;
         s->enc_len[b] = t;
         s->which[b] = -1;
     }
@@ -84,28 +86,42 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
     if (st != BLIP2_OK) return st;
     getrusage(RUSAGE_SELF, &use);
     const double whole = t.image + t.prefill + o->made * t.token;
-    printf("%s, %d question%s of %d tokens: picture %.2f ms, encoder %.2f ms, new token %.2f ms; %d tokens: %.2f ms, %.2f answers/s, resident at most %.1f MB\n",
-           blip2_device_description(m->device), o->questions, o->questions == 1 ? "" : "s", o->prompt, 1e3 * t.image, 1e3 * t.prefill, 1e3 * t.token,
-           o->made, 1e3 * whole, o->questions / whole, (double)use.ru_maxrss / 1024);
+    printf("%s, %d question%s of %d tokens: picture %.2f ms, encoder %.2f ms, new token %.2f ms; %d tokens: "
+           "%.2f ms, %.2f answers/s, resident at most %.1f MB\n",
+           blip2_device_description(m->device), o->questions, o->questions == 1 ? "" : "s", o->prompt,
+           1e3 * t.image, 1e3 * t.prefill, 1e3 * t.token, o->made, 1e3 * whole, o->questions / whole,
+           (double)use.ru_maxrss / 1024);
     if (o->profile) bench_print_profile(&p);
-    printf("{\"bench\":\"answer\",\"device\":\"%s\",\"questions\":%d,\"prompt\":%d,\"image_ms\":%.3f,\"encoder_ms\":%.3f,\"token_ms\":%.3f}\n",
-           blip2_device_description(m->device), o->questions, o->prompt, 1e3 * t.image, 1e3 * t.prefill, 1e3 * t.token);
+    printf("{\"bench\":\"answer\",\"device\":\"%s\",\"questions\":%d,\"prompt\":%d,\"image_ms\":%.3f,"
+           "\"encoder_ms\":%.3f,\"token_ms\":%.3f}\n",
+           blip2_device_description(m->device), o->questions, o->prompt, 1e3 * t.image, 1e3 * t.prefill,
+           1e3 * t.token);
     return BLIP2_OK;
 }
 
 static int parse(int argc, char **argv, options *o)
 {
-    static const struct option longs[] = {{"questions", 1, NULL, 'q'}, {"prompt", 1, NULL, 'p'}, {"new", 1, NULL, 'n'}, {"repeat", 1, NULL, 'r'},
-                                          {"threads", 1, NULL, 'j'}, {"dtype", 1, NULL, 'd'}, {"profile", 0, NULL, 'P'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"questions", 1, NULL, 'q'}, {"prompt", 1, NULL, 'p'},
+                                          {"new", 1, NULL, 'n'},       {"repeat", 1, NULL, 'r'},
+                                          {"threads", 1, NULL, 'j'},   {"dtype", 1, NULL, 'd'},
+                                          {"profile", 0, NULL, 'P'},   {NULL, 0, NULL, 0}};
     for (int k; (k = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
-        if (k == 'q') o->questions = atoi(optarg);
-        else if (k == 'p') o->prompt = atoi(optarg);
-        else if (k == 'n') o->made = atoi(optarg);
-        else if (k == 'r') o->repeat = atoi(optarg);
-        else if (k == 'j') o->threads = atoi(optarg);
-        else if (k == 'd') o->dtype = optarg;
-        else if (k == 'P') o->profile = 1;
-        else return 0;
+        if (k == 'q')
+            o->questions = atoi(optarg);
+        else if (k == 'p')
+            o->prompt = atoi(optarg);
+        else if (k == 'n')
+            o->made = atoi(optarg);
+        else if (k == 'r')
+            o->repeat = atoi(optarg);
+        else if (k == 'j')
+            o->threads = atoi(optarg);
+        else if (k == 'd')
+            o->dtype = optarg;
+        else if (k == 'P')
+            o->profile = 1;
+        else
+            return 0;
     }
     o->model = argv[optind];
     return o->model && o->questions > 0 && o->prompt > 0 && o->made > 0 && o->repeat > 0;
@@ -120,7 +136,11 @@ int main(int argc, char **argv)
     blip2_device *dev = NULL;
     blip2_model *m = NULL;
     if (!parse(argc, argv, &o))
-        return fprintf(stderr, "usage: %s MODEL [--questions N] [--prompt N] [--new N] [--repeat N] [--threads N] [--dtype D] [--profile]\n", argv[0]), 2;
+        return fprintf(stderr,
+                       "usage: %s MODEL [--questions N] [--prompt N] [--new N] [--repeat N] [--threads N] "
+                       "[--dtype D] [--profile]\n",
+                       argv[0]),
+               2;
     d.threads = o.threads;
     blip2_status s = blip2_dtype_parse(o.dtype, &mo.dtype, &e);
     if (!s) s = blip2_device_open("cpu", &d, &dev, &e);

@@ -49,6 +49,7 @@ static inline void bench_print_profile(bench_profile *p)
     qsort(p->op, (size_t)p->n, sizeof p->op[0], bench_by_time);
     for (int i = 0; i < p->n; i++) total += p->op[i].seconds;
     for (int i = 0; i < p->n; i++)
-        printf("  %-16s %9.2f ms  %5.1f %%  %ld calls\n", p->op[i].name, 1e3 * p->op[i].seconds, 100 * p->op[i].seconds / total, p->op[i].calls);
+        printf("  %-16s %9.2f ms  %5.1f %%  %ld calls\n", p->op[i].name, 1e3 * p->op[i].seconds,
+               100 * p->op[i].seconds / total, p->op[i].calls);
 }
 #endif

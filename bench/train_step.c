@@ -28,7 +28,8 @@ static int attach(b2_net *n, const char *what, blip2_error *e)
         for (int i = 0; i < count; i++) {
             const b2_param *w = n->ref[refs[i]].param;
             b2_lora_slot *s = &n->slots[i];
-            s->ab[0] = (b2_lora_ab){calloc((size_t)(8 * w->cols), 4), calloc((size_t)(8 * w->rows), 4), 8, 4.0f};
+            s->ab[0] =
+                (b2_lora_ab){calloc((size_t)(8 * w->cols), 4), calloc((size_t)(8 * w->rows), 4), 8, 4.0f};
             s->ga = calloc((size_t)(8 * w->cols), 4);
             s->gb = calloc((size_t)(8 * w->rows), 4);
             s->n = 1;
@@ -55,7 +56,8 @@ static int32_t *ids(int n, int vocab, int first, int per_item, int queries)
     return x;
 }
 
-static blip2_status plan(const b2_pass *p, const b2_net *n, const b2_batch *b, b2_arena *scratch, b2_arena *save, blip2_error *e)
+static blip2_status plan(const b2_pass *p, const b2_net *n, const b2_batch *b, b2_arena *scratch,
+                         b2_arena *save, blip2_error *e)
 {
     double loss = 0;
     b2_arena_dry(scratch);
@@ -80,16 +82,25 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
     uint64_t *sample = calloc((size_t)o->batch, sizeof *sample);
     int32_t *len = malloc((size_t)o->batch * sizeof *len);
     for (int i = 0; i < o->batch; i++) len[i] = tenc;
-    float *pixels = calloc((size_t)o->batch * 3 * (size_t)(c->vit.image * c->vit.image), 4), *features = calloc((size_t)(o->batch * q_n * c->t5.d), 4);
-    b2_batch b = {.batch = o->batch, .tenc = tenc, .tdec = tdec, .enc_ids = ids(o->batch * tenc, c->t5.vocab, 3, tenc, q_n), .enc_len = len,
-                  .dec_ids = ids(o->batch * tdec, c->t5.vocab, 5, tdec, 0), .labels = ids(o->batch * tdec, c->t5.vocab, 12, tdec, 0)};
-    if (strcmp(o->train, "lora-cached") == 0) b.features = features;
-    else b.pixels = pixels;
+    float *pixels = calloc((size_t)o->batch * 3 * (size_t)(c->vit.image * c->vit.image), 4),
+          *features = calloc((size_t)(o->batch * q_n * c->t5.d), 4);
+    b2_batch b = {.batch = o->batch,
+                  .tenc = tenc,
+                  .tdec = tdec,
+                  .enc_ids = ids(o->batch * tenc, c->t5.vocab, 3, tenc, q_n),
+                  .enc_len = len,
+                  .dec_ids = ids(o->batch * tdec, c->t5.vocab, 5, tdec, 0),
+                  .labels = ids(o->batch * tdec, c->t5.vocab, 12, tdec, 0)};
+    if (strcmp(o->train, "lora-cached") == 0)
+        b.features = features;
+    else
+        b.pixels = pixels;
     step.sample = sample;
     B2_TRY(b2_net_new(&n, c, e));
     b2_net_view(n, m->net);
     if (!attach(n, o->train, e)) return BLIP2_ERR_CONFIG;
-    b2_net_set_dropout(n, c->t5.drop, strncmp(o->train, "lora", 4) ? c->qf.drop : 0, strncmp(o->train, "lora", 4) ? c->qf.attn_drop : 0);
+    b2_net_set_dropout(n, c->t5.drop, strncmp(o->train, "lora", 4) ? c->qf.drop : 0,
+                       strncmp(o->train, "lora", 4) ? c->qf.attn_drop : 0);
     b2_queue_init(&q, m->device, &scratch, &step);
     const b2_pass p = {.q = &q, .act = m->act, .save = &save};
     B2_TRY(plan(&p, n, &b, &scratch, &save, e));
@@ -104,28 +115,43 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
         B2_TRY(b2_queue_finish(&q, e));
         if (i && bench_now() - t < best) best = bench_now() - t;
     }
-    printf("%s, %s, batch %d, %d + %d tokens, answer %d: %.2f ms a step, %.1f samples/s, saved %.1f MB, scratch %.1f MB\n", blip2_device_description(m->device), o->train,
-           o->batch, q_n, o->prompt, tdec, 1e3 * best, o->batch / best, (double)save.cap / 1e6, (double)scratch.cap / 1e6);
+    printf("%s, %s, batch %d, %d + %d tokens, answer %d: %.2f ms a step, %.1f samples/s, saved %.1f MB, "
+           "scratch %.1f MB\n",
+           blip2_device_description(m->device), o->train, o->batch, q_n, o->prompt, tdec, 1e3 * best,
+           o->batch / best, (double)save.cap / 1e6, (double)scratch.cap / 1e6);
     if (o->profile) bench_print_profile(&prof);
-    printf("{\"bench\":\"step\",\"device\":\"%s\",\"train\":\"%s\",\"batch\":%d,\"prompt\":%d,\"answer\":%d,\"ms\":%.3f,\"samples_per_s\":%.2f}\n",
-           blip2_device_description(m->device), o->train, o->batch, o->prompt, tdec, 1e3 * best, o->batch / best);
+    printf("{\"bench\":\"step\",\"device\":\"%s\",\"train\":\"%s\",\"batch\":%d,\"prompt\":%d,\"answer\":%d,"
+           "\"ms\":%.3f,\"samples_per_s\":%.2f}\n",
+           blip2_device_description(m->device), o->train, o->batch, o->prompt, tdec, 1e3 * best,
+           o->batch / best);
     return BLIP2_OK;
 }
 
 static int parse(int argc, char **argv, options *o)
 {
-    static const struct option longs[] = {{"train", 1, NULL, 't'}, {"batch", 1, NULL, 'b'}, {"prompt", 1, NULL, 'p'}, {"answer", 1, NULL, 'a'}, {"steps", 1, NULL, 's'},
-                                          {"threads", 1, NULL, 'j'}, {"dtype", 1, NULL, 'd'}, {"profile", 0, NULL, 'P'}, {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"train", 1, NULL, 't'},  {"batch", 1, NULL, 'b'},   {"prompt", 1, NULL, 'p'},
+        {"answer", 1, NULL, 'a'}, {"steps", 1, NULL, 's'},   {"threads", 1, NULL, 'j'},
+        {"dtype", 1, NULL, 'd'},  {"profile", 0, NULL, 'P'}, {NULL, 0, NULL, 0}};
     for (int k; (k = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
-        if (k == 't') o->train = optarg;
-        else if (k == 'b') o->batch = atoi(optarg);
-        else if (k == 'p') o->prompt = atoi(optarg);
-        else if (k == 'a') o->answer = atoi(optarg);
-        else if (k == 's') o->steps = atoi(optarg);
-        else if (k == 'j') o->threads = atoi(optarg);
-        else if (k == 'd') o->dtype = optarg;
-        else if (k == 'P') o->profile = 1;
-        else return 0;
+        if (k == 't')
+            o->train = optarg;
+        else if (k == 'b')
+            o->batch = atoi(optarg);
+        else if (k == 'p')
+            o->prompt = atoi(optarg);
+        else if (k == 'a')
+            o->answer = atoi(optarg);
+        else if (k == 's')
+            o->steps = atoi(optarg);
+        else if (k == 'j')
+            o->threads = atoi(optarg);
+        else if (k == 'd')
+            o->dtype = optarg;
+        else if (k == 'P')
+            o->profile = 1;
+        else
+            return 0;
     }
     o->model = argv[optind];
     return o->model && o->batch > 0 && o->prompt > 0 && o->answer > 0 && o->steps > 0;
@@ -139,8 +165,13 @@ int main(int argc, char **argv)
     blip2_model_options mo = BLIP2_MODEL_OPTIONS_INIT;
     blip2_device *dev = NULL;
     blip2_model *m = NULL;
-    if (!parse(argc, argv, &o)) return fprintf(stderr, "usage: %s MODEL [--train all|qformer|lora|lora-cached] [--batch N] [--prompt N] [--answer N] [--steps N] "
-                                                        "[--threads N] [--dtype D] [--profile]\n", argv[0]), 2;
+    if (!parse(argc, argv, &o))
+        return fprintf(stderr,
+                       "usage: %s MODEL [--train all|qformer|lora|lora-cached] [--batch N] [--prompt N] "
+                       "[--answer N] [--steps N] "
+                       "[--threads N] [--dtype D] [--profile]\n",
+                       argv[0]),
+               2;
     d.threads = o.threads;
     blip2_status s = blip2_dtype_parse(o.dtype, &mo.dtype, &e);
     if (!s) s = blip2_device_open("cpu", &d, &dev, &e);

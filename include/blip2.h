@@ -11,7 +11,8 @@ int main(int argc, char **argv)
     blip2_image image = {0}; blip2_features *features = NULL; blip2_answer answer;
     blip2_request request = BLIP2_REQUEST_INIT;
     if (argc != 4) return fprintf(stderr, "usage: %s MODEL_DIR IMAGE PROMPT\n", argv[0]), 2;
-    if (blip2_device_open("cpu", NULL, &device, &err) || blip2_model_open(device, argv[1], NULL, &model, &err) ||
+    if (blip2_device_open("cpu", NULL, &device, &err) ||
+        blip2_model_open(device, argv[1], NULL, &model, &err) ||
         blip2_session_open(model, NULL, &session, &err) || blip2_image_load(&image, argv[2], &err) ||
         blip2_session_encode(session, &image, 1, -1, &features, &err)) goto end;
     request.features = features;
@@ -24,11 +25,14 @@ end:
     return err.code != BLIP2_OK;
 }
  *
- * Ownership: device and model are shared, immutable and thread-safe; a session or a trainer belongs to one thread at
- * a time; features and adapters are immutable and reference-counted. Every handle holds references to what it needs,
- * so any order of closing is right, and every close accepts NULL. Strings passed in are copied.
- * Errors: every function that can fail returns a blip2_status and fills the blip2_error it is given. Nothing aborts,
- * exits or prints.  Options: structs that begin with their size; use the initialiser, then set fields. */
+ * Ownership: device and model are shared, immutable and thread-safe; a session or a trainer belongs to one
+ * thread at a time; features and adapters are immutable and reference-counted. Every handle holds references to
+ * what it needs, so any order of closing is right, and every close accepts NULL. Strings passed in are copied.
+ *
+ * Errors: every function that can fail returns a blip2_status and fills the blip2_error it is given. Nothing
+ * aborts, exits or prints.
+ *
+ * Options: structs that begin with their size; use the initialiser, then set fields. */
 #ifndef BLIP2_H
 #define BLIP2_H
 

@@ -20,10 +20,14 @@ typedef struct blip2_device_options {
     void *log_user;
     int log_level;
 } blip2_device_options;
-#define BLIP2_DEVICE_OPTIONS_INIT {sizeof(blip2_device_options), 0, NULL, NULL, 1}
+#define BLIP2_DEVICE_OPTIONS_INIT                                                                            \
+    {                                                                                                        \
+        sizeof(blip2_device_options), 0, NULL, NULL, 1                                                       \
+    }
 
 /* name: "cpu". options NULL: defaults. BLIP2_ERR_DEVICE names what is missing for any other name. */
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_device_open(const char *name, const blip2_device_options *options,
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_device_open(const char *name,
+                                                          const blip2_device_options *options,
                                                           blip2_device **out, blip2_error *err);
 /* Drops the caller's reference; models and sessions on it keep theirs. NULL allowed. */
 BLIP2_API void blip2_device_close(blip2_device *d);

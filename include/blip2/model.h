@@ -16,7 +16,8 @@ typedef enum blip2_dtype {
     BLIP2_DTYPE_BF16 = 2  /* bf16 weights and inputs of linears; everything else f32 */
 } blip2_dtype;
 /* "f32", "float32", "bf16", "bfloat16", "file"; anything else is BLIP2_ERR_ARGUMENT. */
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out, blip2_error *err);
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out,
+                                                          blip2_error *err);
 
 typedef struct blip2_model blip2_model; /* any number of threads and sessions */
 
@@ -24,22 +25,27 @@ typedef struct blip2_model_options {
     size_t size;
     blip2_dtype dtype;
 } blip2_model_options;
-#define BLIP2_MODEL_OPTIONS_INIT {sizeof(blip2_model_options), BLIP2_DTYPE_FILE}
+#define BLIP2_MODEL_OPTIONS_INIT                                                                             \
+    {                                                                                                        \
+        sizeof(blip2_model_options), BLIP2_DTYPE_FILE                                                        \
+    }
 
-/* dir: config.json, model.safetensors (or index and shards), preprocessor_config.json, tokenizer files; a cache
- * snapshot of links is fine. Matrices in f32 or bf16 are used where they lie in the mapped file. Holds a reference to
- * d. Errors name the file and the tensor or field, what was expected and what was found. */
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_open(blip2_device *d, const char *dir, const blip2_model_options *options,
+/* dir: config.json, model.safetensors (or index and shards), preprocessor_config.json, tokenizer files; a
+ * cache snapshot of links is fine. Matrices in f32 or bf16 are used where they lie in the mapped file.
+ * Holds a reference to d. Errors name the file and the tensor or field, what was expected and what was
+ * found. */
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_open(blip2_device *d, const char *dir,
+                                                         const blip2_model_options *options,
                                                          blip2_model **out, blip2_error *err);
 BLIP2_API void blip2_model_close(blip2_model *m); /* drops the caller's reference; NULL allowed */
 
 typedef struct blip2_model_info {
     size_t size;
     int64_t parameters;
-    size_t weight_bytes;       /* mapped and copied */
-    blip2_dtype dtype;         /* F32 or BF16 */
-    int image_size, queries;   /* pixels a side; image tokens */
-    int hidden, vocab;         /* of the language model */
+    size_t weight_bytes;     /* mapped and copied */
+    blip2_dtype dtype;       /* F32 or BF16 */
+    int image_size, queries; /* pixels a side; image tokens */
+    int hidden, vocab;       /* of the language model */
     int vit_layers, qformer_layers, encoder_layers, decoder_layers;
 } blip2_model_info;
 BLIP2_API void blip2_model_get_info(const blip2_model *m, blip2_model_info *info); /* set info->size first */
@@ -55,8 +61,12 @@ typedef struct blip2_init_options {
     blip2_dtype dtype; /* FILE means BF16 */
     uint64_t seed;
 } blip2_init_options;
-#define BLIP2_INIT_OPTIONS_INIT {sizeof(blip2_init_options), NULL, NULL, NULL, BLIP2_DTYPE_FILE, 1}
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_init(const char *dir, const blip2_init_options *options, blip2_error *err);
+#define BLIP2_INIT_OPTIONS_INIT                                                                              \
+    {                                                                                                        \
+        sizeof(blip2_init_options), NULL, NULL, NULL, BLIP2_DTYPE_FILE, 1                                    \
+    }
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_init(const char *dir, const blip2_init_options *options,
+                                                         blip2_error *err);
 
 #ifdef __cplusplus
 }

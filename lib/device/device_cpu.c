@@ -9,11 +9,13 @@ static blip2_status check_name(const char *name, blip2_error *err)
     if (!name) return b2_fail(err, BLIP2_ERR_ARGUMENT, "device name: expected \"cpu\", found NULL");
     if (strcmp(name, "cpu") == 0) return BLIP2_OK;
     if (strncmp(name, "cuda", 4) == 0)
-        return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": this build has no CUDA module; \"cpu\" is available", name);
+        return b2_fail(err, BLIP2_ERR_DEVICE,
+                       "device \"%s\": this build has no CUDA module; \"cpu\" is available", name);
     return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": unknown kind, expected \"cpu\"", name);
 }
 
-blip2_status blip2_device_open(const char *name, const blip2_device_options *options, blip2_device **out, blip2_error *err)
+blip2_status blip2_device_open(const char *name, const blip2_device_options *options, blip2_device **out,
+                               blip2_error *err)
 {
     const blip2_device_options defaults = BLIP2_DEVICE_OPTIONS_INIT;
     const blip2_device_options *o = options ? options : &defaults;
@@ -21,7 +23,8 @@ blip2_status blip2_device_open(const char *name, const blip2_device_options *opt
     *out = NULL;
     B2_TRY(check_name(name, err));
     if (o->size != sizeof *o)
-        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_device_options.size: expected %zu, found %zu", sizeof *o, o->size);
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_device_options.size: expected %zu, found %zu",
+                       sizeof *o, o->size);
     if (o->threads < 0 || o->threads > 1024)
         return b2_fail(err, BLIP2_ERR_ARGUMENT, "threads: expected 0 to 1024, found %d", o->threads);
     blip2_device *d = calloc(1, sizeof *d);
@@ -35,8 +38,8 @@ blip2_status blip2_device_open(const char *name, const blip2_device_options *opt
     }
     d->isa = b2_isa_best();
     b2_cpu_tables(d->tables, d->isa);
-    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(), b2_isa_name(d->isa),
-             b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
+    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(),
+             b2_isa_name(d->isa), b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
     *out = d;
     return BLIP2_OK;
 }

@@ -44,7 +44,9 @@ bool b2_queue_stop(b2_queue *q)
 
 bool b2_queue_at(b2_queue *q, const char *part, int layer)
 {
-    if (layer < 0) snprintf(q->where, sizeof q->where, "%s", part);
-    else snprintf(q->where, sizeof q->where, "%s layer %d", part, layer);
+    if (layer < 0)
+        snprintf(q->where, sizeof q->where, "%s", part);
+    else
+        snprintf(q->where, sizeof q->where, "%s layer %d", part, layer);
     return !b2_queue_stop(q);
 }

@@ -27,7 +27,8 @@ void b2_session_prefill(blip2_session *s, int rows, int t)
 }
 
 /* x += o(attention(q, the layer's cache up to position `at`)) */
-static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h, int at)
+static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h,
+                           int at)
 {
     const b2_mha *m = &s->net->dec.layer[layer].self;
     b2_kv *kv = &s->kv[layer];
@@ -35,22 +36,50 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
     b2_tensor q3 = b2_scratch(p->q, B2_F32, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
     b2_linear_fwd(p, &m->qkv, NULL, &q3, h, rows, 1.0f, 0.0f);
     b2_kv_append(p->q, &kv->k, &kv->v, &q3, inner, 2 * inner, s->pos, rows, s->tdec);
-    const b2_attn a = {.q = q3.p, .k = kv->k.p, .v = kv->v.p, .ldq = q3.ld, .ldk = inner, .ldv = inner, .batch = rows, .heads = m->heads, .dim = m->dim,
-                       .tq = 1, .tk = at + 1, .krows = s->tdec, .scale = m->scale, .bias = s->bias.p, .ldbias = s->tdec, .bias0 = s->tdec - 1,
-                       .klen = s->seen, .qpos = s->pos};
+    const b2_attn a = {.q = q3.p,
+                       .k = kv->k.p,
+                       .v = kv->v.p,
+                       .ldq = q3.ld,
+                       .ldk = inner,
+                       .ldv = inner,
+                       .batch = rows,
+                       .heads = m->heads,
+                       .dim = m->dim,
+                       .tq = 1,
+                       .tk = at + 1,
+                       .krows = s->tdec,
+                       .scale = m->scale,
+                       .bias = s->bias.p,
+                       .ldbias = s->tdec,
+                       .bias0 = s->tdec - 1,
+                       .klen = s->seen,
+                       .qpos = s->pos};
     b2_attention(p->q, &ctx, NULL, &a);
     b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
 }
 
-static void cross_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h, int t)
+static void cross_attention(const b2_pass *p, blip2_session *s, int layer, b2_tensor *x, const b2_tensor *h,
+                            int t)
 {
     const b2_mha *m = &s->net->dec.layer[layer].cross;
     const int rows = x->rows, inner = m->heads * m->dim;
     b2_tensor q1 = b2_scratch(p->q, B2_F32, rows, inner), ctx = b2_scratch(p->q, p->act, rows, inner);
     const float *k = s->kv[layer].cross.p;
     b2_linear_fwd(p, &m->qkv, NULL, &q1, h, rows, 1.0f, 0.0f);
-    const b2_attn a = {.q = q1.p, .k = k, .v = k + inner, .ldq = inner, .ldk = 2 * inner, .ldv = 2 * inner, .batch = rows, .heads = m->heads,
-                       .dim = m->dim, .tq = 1, .tk = t, .krows = t, .scale = m->scale, .klen = s->enc_len};
+    const b2_attn a = {.q = q1.p,
+                       .k = k,
+                       .v = k + inner,
+                       .ldq = inner,
+                       .ldk = 2 * inner,
+                       .ldv = 2 * inner,
+                       .batch = rows,
+                       .heads = m->heads,
+                       .dim = m->dim,
+                       .tq = 1,
+                       .tk = t,
+                       .krows = t,
+                       .scale = m->scale,
+                       .klen = s->enc_len};
     b2_attention(p->q, &ctx, NULL, &a);
     b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
 }
@@ -78,6 +107,7 @@ void b2_session_decode(blip2_session *s, int rows, int t, int at)
     b2_queue_at(q, "lm_head", -1);
     b2_norm_fwd(&p, &s->net->dec.final, NULL, &h, NULL, &x);
     b2_tensor logits = b2_rows_of(&s->logits, 0, rows);
-    b2_linear_fwd(&p, &s->net->head, NULL, &logits, &h, rows, c->t5.scale_out ? 1.0f / sqrtf((float)c->t5.d) : 1.0f, 0.0f);
+    b2_linear_fwd(&p, &s->net->head, NULL, &logits, &h, rows,
+                  c->t5.scale_out ? 1.0f / sqrtf((float)c->t5.d) : 1.0f, 0.0f);
     b2_arena_release(q->scratch, mark);
 }

@@ -3,7 +3,8 @@
 #include <string.h>
 #include "infer/session_core.h"
 
-blip2_status b2_features_from(const float *tokens, int queries, int hidden, blip2_features **out, blip2_error *e)
+blip2_status b2_features_from(const float *tokens, int queries, int hidden, blip2_features **out,
+                              blip2_error *e)
 {
     const size_t bytes = (size_t)queries * (size_t)hidden * sizeof(float);
     blip2_features *f = malloc(sizeof *f + bytes);

@@ -10,7 +10,7 @@ typedef struct row {
     blip2_answer *a;
     int32_t *tokens; /* in the answer store */
     b2_str *text;
-    size_t told;     /* bytes of text the callback has seen */
+    size_t told; /* bytes of text the callback has seen */
     int max_new;
     bool done;
 } row;
@@ -36,22 +36,31 @@ static blip2_status answers_new(blip2_session *s, int n, blip2_error *e)
 blip2_status b2_session_check_request(const blip2_session *s, const blip2_request *r, blip2_error *e)
 {
     const b2_config *c = &s->net->c;
-    if (r->size != sizeof *r) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_request.size: expected %zu, found %zu", sizeof *r, r->size);
+    if (r->size != sizeof *r)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_request.size: expected %zu, found %zu", sizeof *r,
+                       r->size);
     if (r->adapter < -1 || r->adapter >= s->n_adapters)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "adapter: expected -1 to %d (adapters bound to the session), found %d", s->n_adapters - 1, r->adapter);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT,
+                       "adapter: expected -1 to %d (adapters bound to the session), found %d",
+                       s->n_adapters - 1, r->adapter);
     if (r->max_new_tokens < 0 || r->max_new_tokens > s->tdec)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_new_tokens: expected 0 to %d (the session's), found %d", s->tdec, r->max_new_tokens);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_new_tokens: expected 0 to %d (the session's), found %d",
+                       s->tdec, r->max_new_tokens);
     if (r->min_new_tokens < 0 || r->min_new_tokens > s->tdec)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "min_new_tokens: expected 0 to %d, found %d", s->tdec, r->min_new_tokens);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "min_new_tokens: expected 0 to %d, found %d", s->tdec,
+                       r->min_new_tokens);
     if (r->prompt_ids && (r->prompt_count < 0 || r->prompt_count > s->tenc))
-        return b2_fail(e, BLIP2_ERR_LIMIT, "prompt: %d ids, the session holds %d", r->prompt_count, s->tenc - c->qf.queries);
+        return b2_fail(e, BLIP2_ERR_LIMIT, "prompt: %d ids, the session holds %d", r->prompt_count,
+                       s->tenc - c->qf.queries);
     if (r->features && (r->features->tokens != c->qf.queries || r->features->hidden != c->t5.d))
-        return b2_fail(e, BLIP2_ERR_SHAPE, "features: expected %d x %d, found %d x %d (another model's?)", c->qf.queries, c->t5.d, r->features->tokens, r->features->hidden);
+        return b2_fail(e, BLIP2_ERR_SHAPE, "features: expected %d x %d, found %d x %d (another model's?)",
+                       c->qf.queries, c->t5.d, r->features->tokens, r->features->hidden);
     return BLIP2_OK;
 }
 
 /* Text ids of a request into `ids` (room for s->tenc); captioning is the single bos id (model.md 3.3). */
-static blip2_status prompt_ids(const blip2_session *s, const blip2_request *r, int32_t *ids, int *count, blip2_error *e)
+static blip2_status prompt_ids(const blip2_session *s, const blip2_request *r, int32_t *ids, int *count,
+                               blip2_error *e)
 {
     const b2_config *c = &s->net->c;
     size_t n = 0;
@@ -61,16 +70,21 @@ static blip2_status prompt_ids(const blip2_session *s, const blip2_request *r, i
     } else if (!r->prompt || !*r->prompt) {
         ids[n++] = c->t5.bos;
     } else if (!s->model->tok) {
-        return b2_fail(e, BLIP2_ERR_STATE, "%s: the model has no tokenizer (spiece.model or tokenizer.json): give prompt_ids", s->model->dir);
+        return b2_fail(e, BLIP2_ERR_STATE,
+                       "%s: the model has no tokenizer (spiece.model or tokenizer.json): give prompt_ids",
+                       s->model->dir);
     } else {
-        const blip2_status st = blip2_tokenizer_encode(s->model->tok, r->prompt, strlen(r->prompt), ids, (size_t)s->tenc, &n, e);
+        const blip2_status st =
+            blip2_tokenizer_encode(s->model->tok, r->prompt, strlen(r->prompt), ids, (size_t)s->tenc, &n, e);
         if (st == BLIP2_ERR_LIMIT)
-            return b2_fail(e, st, "prompt: %zu tokens, the session holds %d (max_prompt_tokens)", n, s->tenc - c->qf.queries);
+            return b2_fail(e, st, "prompt: %zu tokens, the session holds %d (max_prompt_tokens)", n,
+                           s->tenc - c->qf.queries);
         B2_TRY(st);
     }
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= c->t5.vocab)
-            return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt: id %d at %zu: expected 0 to %d", (int)ids[i], i, c->t5.vocab - 1);
+            return b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt: id %d at %zu: expected 0 to %d", (int)ids[i], i,
+                           c->t5.vocab - 1);
     }
     *count = (int)n;
     return BLIP2_OK;
@@ -81,7 +95,8 @@ static blip2_status fill_rows(blip2_session *s, row *rows, int n, int *t, blip2_
 {
     const b2_config *c = &s->net->c;
     const size_t each = (size_t)c->qf.queries * (size_t)c->t5.d;
-    int32_t *text = malloc(2 * (size_t)s->tenc * sizeof *text), *all = malloc((size_t)n * (size_t)s->tenc * sizeof *all);
+    int32_t *text = malloc(2 * (size_t)s->tenc * sizeof *text),
+            *all = malloc((size_t)n * (size_t)s->tenc * sizeof *all);
     blip2_status st = text && all ? BLIP2_OK : B2_NOMEM(e, "prompts");
     *t = 1;
     for (int b = 0; b < n && st == BLIP2_OK; b++) {
@@ -91,21 +106,28 @@ static blip2_status fill_rows(blip2_session *s, row *rows, int n, int *t, blip2_
         int placeholders = 0;
         for (int i = 0; i < count; i++) placeholders += c->image_token >= 0 && text[i] == c->image_token;
         if (count - placeholders + c->qf.queries > s->tenc) {
-            st = b2_fail(e, BLIP2_ERR_LIMIT, "prompt: %d tokens, the session holds %d (max_prompt_tokens)", count - placeholders, s->tenc - c->qf.queries);
+            st = b2_fail(e, BLIP2_ERR_LIMIT, "prompt: %d tokens, the session holds %d (max_prompt_tokens)",
+                         count - placeholders, s->tenc - c->qf.queries);
             break;
         }
         len = b2_encoder_ids(c, text, count, b * c->qf.queries, all + (size_t)b * (size_t)s->tenc);
         if (len < 0)
-            st = b2_fail(e, BLIP2_ERR_ARGUMENT, "prompt: expected 0 or %d image placeholders (id %d), found %d", c->qf.queries, c->image_token, placeholders);
+            st = b2_fail(e, BLIP2_ERR_ARGUMENT,
+                         "prompt: expected 0 or %d image placeholders (id %d), found %d", c->qf.queries,
+                         c->image_token, placeholders);
         s->enc_len[b] = len;
         *t = len > *t ? len : *t;
         s->which[b] = s->trained_net ? 0 : rows[b].r->adapter;
         float *to = (float *)s->feats.p + (size_t)b * each;
-        if (rows[b].r->features) memcpy(to, rows[b].r->features->data, each * sizeof(float));
-        else memset(to, 0, each * sizeof(float));
+        if (rows[b].r->features)
+            memcpy(to, rows[b].r->features->data, each * sizeof(float));
+        else
+            memset(to, 0, each * sizeof(float));
     }
     for (int b = 0; b < n && st == BLIP2_OK; b++) {
-        for (int i = 0; i < *t; i++) s->enc_ids[b * *t + i] = i < s->enc_len[b] ? all[(size_t)b * (size_t)s->tenc + (size_t)i] : c->t5.pad;
+        for (int i = 0; i < *t; i++)
+            s->enc_ids[b * *t + i] =
+                i < s->enc_len[b] ? all[(size_t)b * (size_t)s->tenc + (size_t)i] : c->t5.pad;
     }
     free(text);
     free(all);
@@ -120,7 +142,8 @@ static blip2_status decode_text(const blip2_session *s, row *r, blip2_error *e)
     B2_TRY(blip2_tokenizer_decode(s->model->tok, r->tokens, (size_t)r->a->count, NULL, 0, &n, e));
     char *text = malloc(n + 1);
     if (!text) return B2_NOMEM(e, "an answer");
-    blip2_status st = blip2_tokenizer_decode(s->model->tok, r->tokens, (size_t)r->a->count, text, n + 1, &n, e);
+    blip2_status st =
+        blip2_tokenizer_decode(s->model->tok, r->tokens, (size_t)r->a->count, text, n + 1, &n, e);
     if (st == BLIP2_OK) {
         b2_str_clear(r->text);
         b2_str_addn(r->text, text, n);
@@ -158,7 +181,9 @@ static blip2_status take_token(blip2_session *s, row *r, int b, blip2_error *e)
 static void start_rows(blip2_session *s, row *rows, const blip2_request *r, blip2_answer *a, int first, int n)
 {
     for (int b = 0; b < n; b++) {
-        rows[b] = (row){.r = &r[first + b], .a = &a[first + b], .tokens = s->answers.tokens + (size_t)(first + b) * (size_t)s->tdec,
+        rows[b] = (row){.r = &r[first + b],
+                        .a = &a[first + b],
+                        .tokens = s->answers.tokens + (size_t)(first + b) * (size_t)s->tdec,
                         .text = &s->answers.text[first + b]};
         rows[b].max_new = rows[b].r->max_new_tokens ? rows[b].r->max_new_tokens : s->tdec;
         *rows[b].a = (blip2_answer){0};
@@ -167,7 +192,8 @@ static void start_rows(blip2_session *s, row *rows, const blip2_request *r, blip
 }
 
 /* One decoder step for all rows and the choice of their next tokens. */
-static blip2_status step(blip2_session *s, row *rows, int n, int t, int at, b2_trace_sink *sink, blip2_error *e)
+static blip2_status step(blip2_session *s, row *rows, int n, int t, int at, b2_trace_sink *sink,
+                         blip2_error *e)
 {
     for (int b = 0; b < n; b++) {
         s->pos[b] = at;
@@ -201,7 +227,8 @@ static void keep_encoder(blip2_session *s, int t, b2_trace_sink *sink)
     sink->t = t;
     const int64_t n = (int64_t)t * s->net->c.t5.d;
     for (int64_t i = 0; i < n; i++)
-        sink->encoder[i] = s->enc.type == B2_F32 ? ((const float *)s->enc.p)[i] : b2_bf16_to_f32(((const b2_bf16 *)s->enc.p)[i]);
+        sink->encoder[i] = s->enc.type == B2_F32 ? ((const float *)s->enc.p)[i]
+                                                 : b2_bf16_to_f32(((const b2_bf16 *)s->enc.p)[i]);
 }
 
 static blip2_status turn(blip2_session *s, row *rows, int n, b2_trace_sink *sink, blip2_error *e)
@@ -220,12 +247,15 @@ static blip2_status turn(blip2_session *s, row *rows, int n, b2_trace_sink *sink
     return BLIP2_OK;
 }
 
-blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r, int n, blip2_answer *a, b2_trace_sink *sink, blip2_error *e)
+blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r, int n, blip2_answer *a,
+                                        b2_trace_sink *sink, blip2_error *e)
 {
-    if (!s || n < 0 || (n > 0 && (!r || !a))) return b2_fail(e, BLIP2_ERR_ARGUMENT, "generate: session, requests and answers must not be NULL");
+    if (!s || n < 0 || (n > 0 && (!r || !a)))
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "generate: session, requests and answers must not be NULL");
     for (int i = 0; i < n; i++) B2_TRY(b2_session_check_request(s, &r[i], e));
     for (int i = 0; i < n; i++) {
-        if (!r[i].features) return b2_fail(e, BLIP2_ERR_ARGUMENT, "request %d: features is NULL: encode a picture first", i);
+        if (!r[i].features)
+            return b2_fail(e, BLIP2_ERR_ARGUMENT, "request %d: features is NULL: encode a picture first", i);
     }
     s->cancel = 0;
     B2_TRY(answers_new(s, n, e));
@@ -241,7 +271,8 @@ blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r
     return st;
 }
 
-blip2_status blip2_session_generate(blip2_session *s, const blip2_request *requests, int n, blip2_answer *answers, blip2_error *err)
+blip2_status blip2_session_generate(blip2_session *s, const blip2_request *requests, int n,
+                                    blip2_answer *answers, blip2_error *err)
 {
     return b2_session_generate_traced(s, requests, n, answers, NULL, err);
 }

@@ -5,18 +5,29 @@
 
 static blip2_status check_options(const blip2_session_options *o, const b2_config *c, blip2_error *e)
 {
-    if (o->size != sizeof *o) return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_session_options.size: expected %zu, found %zu", sizeof *o, o->size);
-    if (o->max_batch < 1 || o->max_batch > 4096) return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_batch: expected 1 to 4096, found %d", o->max_batch);
-    if (o->max_images < 1 || o->max_images > 4096) return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_images: expected 1 to 4096, found %d", o->max_images);
+    if (o->size != sizeof *o)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_session_options.size: expected %zu, found %zu",
+                       sizeof *o, o->size);
+    if (o->max_batch < 1 || o->max_batch > 4096)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_batch: expected 1 to 4096, found %d", o->max_batch);
+    if (o->max_images < 1 || o->max_images > 4096)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_images: expected 1 to 4096, found %d", o->max_images);
     if (o->max_prompt_tokens < 1 || o->max_prompt_tokens > 4096 - c->qf.queries)
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_prompt_tokens: expected 1 to %d, found %d", 4096 - c->qf.queries, o->max_prompt_tokens);
-    if (o->max_new_tokens < 1 || o->max_new_tokens > 4096) return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_new_tokens: expected 1 to 4096, found %d", o->max_new_tokens);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_prompt_tokens: expected 1 to %d, found %d",
+                       4096 - c->qf.queries, o->max_prompt_tokens);
+    if (o->max_new_tokens < 1 || o->max_new_tokens > 4096)
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "max_new_tokens: expected 1 to 4096, found %d",
+                       o->max_new_tokens);
     if (o->n_adapters < 0 || o->n_adapters > B2_MAX_ADAPTERS || (o->n_adapters && !o->adapters))
-        return b2_fail(e, BLIP2_ERR_ARGUMENT, "n_adapters: expected 0 to %d, found %d", B2_MAX_ADAPTERS, o->n_adapters);
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "n_adapters: expected 0 to %d, found %d", B2_MAX_ADAPTERS,
+                       o->n_adapters);
     return BLIP2_OK;
 }
 
-static int32_t *take_ids(blip2_session *s, int n) { return b2_arena_take(&s->state, (size_t)n * sizeof(int32_t)); }
+static int32_t *take_ids(blip2_session *s, int n)
+{
+    return b2_arena_take(&s->state, (size_t)n * sizeof(int32_t));
+}
 
 /* Everything that outlives a step; run dry it counts, run for real it hands out. */
 static void take_state(blip2_session *s)
@@ -86,7 +97,8 @@ static blip2_status share_slots(blip2_session *s, const b2_net *net, blip2_error
     return BLIP2_OK;
 }
 
-static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net *net, const blip2_session_options *o, blip2_error *e)
+static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net *net,
+                            const blip2_session_options *o, blip2_error *e)
 {
     const b2_config *c = &m->config;
     s->model = b2_model_ref((blip2_model *)(uintptr_t)m);
@@ -118,7 +130,8 @@ static blip2_status allocate(blip2_session *s, blip2_error *e)
     return b2_queue_finish(&s->q, e);
 }
 
-static blip2_status new_session(const blip2_model *m, const b2_net *net, const blip2_session_options *options, blip2_session **out, blip2_error *e)
+static blip2_status new_session(const blip2_model *m, const b2_net *net, const blip2_session_options *options,
+                                blip2_session **out, blip2_error *e)
 {
     const blip2_session_options defaults = BLIP2_SESSION_OPTIONS_INIT;
     const blip2_session_options *o = options ? options : &defaults;
@@ -137,7 +150,8 @@ static blip2_status new_session(const blip2_model *m, const b2_net *net, const b
     return BLIP2_OK;
 }
 
-blip2_status b2_session_open_net(const blip2_model *m, const b2_net *net, const blip2_session_options *o, blip2_session **out, blip2_error *e)
+blip2_status b2_session_open_net(const blip2_model *m, const b2_net *net, const blip2_session_options *o,
+                                 blip2_session **out, blip2_error *e)
 {
     B2_TRY(new_session(m, net, o, out, e));
     const blip2_status st = allocate(*out, e);
@@ -147,15 +161,18 @@ blip2_status b2_session_open_net(const blip2_model *m, const b2_net *net, const 
     return st;
 }
 
-blip2_status blip2_session_open(const blip2_model *m, const blip2_session_options *options, blip2_session **out, blip2_error *err)
+blip2_status blip2_session_open(const blip2_model *m, const blip2_session_options *options,
+                                blip2_session **out, blip2_error *err)
 {
     return b2_session_open_net(m, m ? m->net : NULL, options, out, err);
 }
 
-blip2_status blip2_session_plan(const blip2_model *m, const blip2_session_options *o, blip2_plan *plan, blip2_error *err)
+blip2_status blip2_session_plan(const blip2_model *m, const blip2_session_options *o, blip2_plan *plan,
+                                blip2_error *err)
 {
     blip2_session *s = NULL;
-    if (!plan || plan->size != sizeof *plan) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
+    if (!plan || plan->size != sizeof *plan)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
     B2_TRY(new_session(m, m ? m->net : NULL, o, &s, err));
     plan->weights = m->weight_bytes;
     plan->state = s->state.peak;

@@ -39,13 +39,13 @@ struct blip2_session {
     b2_arena scratch, state;
     _Atomic int cancel;
     /* views into state */
-    b2_kv *kv;         /* [decoder layers], malloc'ed */
-    b2_tensor feats;   /* [batch*queries, d] image tokens of the rows */
-    b2_tensor enc;     /* T [batch*tenc, d] */
-    b2_tensor logits;  /* [batch, vocab] */
-    b2_tensor pixels;  /* [images, 3*S*S] */
-    b2_tensor tokens;  /* [images*queries, d] fresh features */
-    b2_tensor bias;    /* [heads, tdec] decoder's relative bias, column tdec-1 is distance 0 */
+    b2_kv *kv;        /* [decoder layers], malloc'ed */
+    b2_tensor feats;  /* [batch*queries, d] image tokens of the rows */
+    b2_tensor enc;    /* T [batch*tenc, d] */
+    b2_tensor logits; /* [batch, vocab] */
+    b2_tensor pixels; /* [images, 3*S*S] */
+    b2_tensor tokens; /* [images*queries, d] fresh features */
+    b2_tensor bias;   /* [heads, tdec] decoder's relative bias, column tdec-1 is distance 0 */
     int32_t *enc_ids, *enc_len, *ids, *pos, *seen, *which, *forbid, *chosen;
     float *logp;
     b2_answer_store answers;
@@ -64,7 +64,8 @@ typedef struct b2_trace_sink {
     float *logits;  /* [max_new, vocab] */
     int t;          /* encoder rows, filled in */
 } b2_trace_sink;
-blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r, int n, blip2_answer *a, b2_trace_sink *sink, blip2_error *e);
+blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r, int n, blip2_answer *a,
+                                        b2_trace_sink *sink, blip2_error *e);
 blip2_status b2_session_check_request(const blip2_session *s, const blip2_request *r, blip2_error *e);
 void b2_answers_free(b2_answer_store *a);
 #endif

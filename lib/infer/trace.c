@@ -21,10 +21,12 @@ static size_t count(const trace *t)
 static blip2_status stages_new(trace t[STAGES], const blip2_session *s, blip2_error *e)
 {
     const b2_config *c = &s->net->c;
-    const trace init[STAGES] = {
-        {"pixel_values", 4, {1, 3, c->vit.image, c->vit.image}, NULL}, {"vit", 3, {1, b2_config_vit_tokens(c), c->vit.hidden, 0}, NULL},
-        {"qformer", 3, {1, c->qf.queries, c->qf.hidden, 0}, NULL},     {"projection", 3, {1, c->qf.queries, c->t5.d, 0}, NULL},
-        {"encoder", 3, {1, s->tenc, c->t5.d, 0}, NULL},                {"logits", 2, {s->tdec, c->t5.vocab, 0, 0}, NULL}};
+    const trace init[STAGES] = {{"pixel_values", 4, {1, 3, c->vit.image, c->vit.image}, NULL},
+                                {"vit", 3, {1, b2_config_vit_tokens(c), c->vit.hidden, 0}, NULL},
+                                {"qformer", 3, {1, c->qf.queries, c->qf.hidden, 0}, NULL},
+                                {"projection", 3, {1, c->qf.queries, c->t5.d, 0}, NULL},
+                                {"encoder", 3, {1, s->tenc, c->t5.d, 0}, NULL},
+                                {"logits", 2, {s->tdec, c->t5.vocab, 0, 0}, NULL}};
     memcpy(t, init, sizeof init);
     for (int i = 0; i < STAGES; i++) {
         t[i].data = malloc(count(&t[i]) * sizeof(float));
@@ -35,7 +37,8 @@ static blip2_status stages_new(trace t[STAGES], const blip2_session *s, blip2_er
 
 static blip2_status feed(b2_st_writer *w, const trace t[STAGES], blip2_error *e)
 {
-    for (int i = 0; i < STAGES; i++) B2_TRY(b2_st_writer_declare(w, t[i].name, B2_ST_F32, t[i].rank, t[i].shape, e));
+    for (int i = 0; i < STAGES; i++)
+        B2_TRY(b2_st_writer_declare(w, t[i].name, B2_ST_F32, t[i].rank, t[i].shape, e));
     B2_TRY(b2_st_writer_begin(w, e));
     for (size_t i = 0; i < STAGES; i++) {
         const trace *x = &t[b2_st_writer_order(w, i)];
@@ -54,7 +57,8 @@ static blip2_status write_stages(const trace t[STAGES], const char *path, blip2_
     return st;
 }
 
-static blip2_status run(blip2_session *s, const blip2_image *image, const blip2_request *request, trace t[STAGES], blip2_answer *answer, blip2_error *e)
+static blip2_status run(blip2_session *s, const blip2_image *image, const blip2_request *request,
+                        trace t[STAGES], blip2_answer *answer, blip2_error *e)
 {
     const b2_config *c = &s->net->c;
     const b2_taps taps = {.vit = t[VIT].data, .qformer = t[QFORMER].data, .projection = t[PROJECTION].data};
@@ -74,10 +78,12 @@ static blip2_status run(blip2_session *s, const blip2_image *image, const blip2_
     return st;
 }
 
-blip2_status blip2_session_trace(blip2_session *s, const blip2_image *image, const blip2_request *request, const char *path, blip2_answer *answer, blip2_error *err)
+blip2_status blip2_session_trace(blip2_session *s, const blip2_image *image, const blip2_request *request,
+                                 const char *path, blip2_answer *answer, blip2_error *err)
 {
     trace t[STAGES] = {{0}};
-    if (!s || !image || !request || !path || !answer) return b2_fail(err, BLIP2_ERR_ARGUMENT, "trace: no argument may be NULL");
+    if (!s || !image || !request || !path || !answer)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "trace: no argument may be NULL");
     B2_TRY(b2_session_check_request(s, request, err));
     s->cancel = 0;
     blip2_status st = stages_new(t, s, err);

@@ -1,4 +1,5 @@
-/* Reading a PEFT folder: adapter_config.json and adapter_model.safetensors (huggingface/peft, tuners/lora). */
+/* Reading a PEFT folder: adapter_config.json and adapter_model.safetensors (huggingface/peft,
+ * tuners/lora). */
 #include <stdlib.h>
 #include <string.h>
 #include "base/json.h"
@@ -21,19 +22,26 @@ typedef struct reading {
 /* Options that change the mathematics and are not implemented: any value other than empty, false or null. */
 static blip2_status check_options(const reading *r)
 {
-    static const char *const refused[] = {"use_dora", "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias", "fan_in_fan_out",
-                                          "modules_to_save", "corda_config", "eva_config", "use_qalora", "alora_invocation_tokens"};
+    static const char *const refused[] = {
+        "use_dora",   "layer_replication", "trainable_token_indices", "target_parameters",
+        "lora_bias",  "fan_in_fan_out",    "modules_to_save",         "corda_config",
+        "eva_config", "use_qalora",        "alora_invocation_tokens"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const b2_json *v = b2_json_get(r->config, refused[i]);
         if (b2_json_is_null(v) || (b2_json_is_bool(v) && !b2_json_bool(v, true))) continue;
         if ((b2_json_is_array(v) || b2_json_is_object(v)) && b2_json_size(v) == 0) continue;
-        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: \"%s\" is set: expected it absent, false, null or empty", r->config_path, refused[i]);
+        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED,
+                       "%s: \"%s\" is set: expected it absent, false, null or empty", r->config_path,
+                       refused[i]);
     }
-    const char *type = b2_json_string(b2_json_get(r->config, "peft_type")), *bias = b2_json_string(b2_json_get(r->config, "bias"));
+    const char *type = b2_json_string(b2_json_get(r->config, "peft_type")),
+               *bias = b2_json_string(b2_json_get(r->config, "bias"));
     if (!type || strcmp(type, "LORA") != 0)
-        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: peft_type: expected \"LORA\", found \"%s\"", r->config_path, type ? type : "nothing");
+        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: peft_type: expected \"LORA\", found \"%s\"",
+                       r->config_path, type ? type : "nothing");
     if (bias && strcmp(bias, "none") != 0)
-        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: bias: expected \"none\", found \"%s\"", r->config_path, bias);
+        return b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: bias: expected \"none\", found \"%s\"",
+                       r->config_path, bias);
     return BLIP2_OK;
 }
 
@@ -53,7 +61,8 @@ static blip2_status read_targets(const reading *r)
         const bool failed = s.failed;
         b2_str_free(&s);
         if (failed) return B2_NOMEM(r->e, "an adapter's configuration");
-        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: target_modules: expected a list of module names", r->config_path);
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: target_modules: expected a list of module names",
+                       r->config_path);
     }
     r->a->cfg.targets = s.p;
     return BLIP2_OK;
@@ -63,10 +72,13 @@ static blip2_status read_config(const reading *r)
 {
     int64_t rank = 8;
     b2_lora_config *c = &r->a->cfg;
-    if (!b2_json_is_object(r->config)) return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: expected a JSON object", r->config_path);
+    if (!b2_json_is_object(r->config))
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: expected a JSON object", r->config_path);
     B2_TRY(check_options(r));
-    if (!b2_json_is_null(b2_json_get(r->config, "r")) && !b2_json_int(b2_json_get(r->config, "r"), 1, 4096, &rank))
-        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: r: expected a whole number from 1 to 4096", r->config_path);
+    if (!b2_json_is_null(b2_json_get(r->config, "r")) &&
+        !b2_json_int(b2_json_get(r->config, "r"), 1, 4096, &rank))
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: r: expected a whole number from 1 to 4096",
+                       r->config_path);
     c->r = (int)rank;
     c->alpha = b2_json_number(b2_json_get(r->config, "lora_alpha"), 8.0);
     c->dropout = b2_json_number(b2_json_get(r->config, "lora_dropout"), 0.0);
@@ -76,7 +88,8 @@ static blip2_status read_config(const reading *r)
     return read_targets(r);
 }
 
-/* PEFT's get_pattern_key: a pattern names modules whose name is, or ends with ".", the key (read as plain text). */
+/* PEFT's get_pattern_key: a pattern names modules whose name is, or ends with ".", the key (read as plain
+ * text). */
 static double pattern(const reading *r, const char *key, const char *module, size_t n, double fallback)
 {
     for (const b2_json *v = b2_json_first(b2_json_get(r->config, key)); v; v = b2_json_next(v)) {
@@ -112,7 +125,9 @@ static int find_module(const b2_net *n, const char *module)
 {
     const size_t k = strlen(module);
     for (int i = 0; i < n->refs; i++) {
-        if (n->ref[i].linear && strncmp(n->ref[i].name, module, k) == 0 && strcmp(n->ref[i].name + k, ".weight") == 0) return i;
+        if (n->ref[i].linear && strncmp(n->ref[i].name, module, k) == 0 &&
+            strcmp(n->ref[i].name + k, ".weight") == 0)
+            return i;
     }
     return -1;
 }
@@ -122,16 +137,23 @@ static blip2_status place(const reading *r, const b2_st_tensor *t)
     char module[160];
     bool is_b;
     if (!split_key(t->name, module, sizeof module, &is_b))
-        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: key \"%s\" is no LoRA weight (expected ….lora_A.weight or ….lora_B.weight)", t->file, t->name);
+        return b2_fail(r->e, BLIP2_ERR_CONFIG,
+                       "%s: key \"%s\" is no LoRA weight (expected ….lora_A.weight or ….lora_B.weight)",
+                       t->file, t->name);
     const int ref = find_module(r->a->model->net, module);
-    if (ref < 0) return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: key \"%s\": the model has no linear module \"%s\"", t->file, t->name, module);
+    if (ref < 0)
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: key \"%s\": the model has no linear module \"%s\"",
+                       t->file, t->name, module);
     const b2_param *w = r->a->model->net->ref[ref].param;
     const int64_t want = is_b ? w->rows : w->cols, have = t->rank == 2 ? t->shape[is_b ? 0 : 1] : -1;
     if (have != want)
-        return b2_fail(r->e, BLIP2_ERR_SHAPE, "%s: \"%s\": expected %s, found rank %d with %lld", t->file, t->name, is_b ? "[out, r] with out of the module" : "[r, in] with in of the module",
+        return b2_fail(r->e, BLIP2_ERR_SHAPE, "%s: \"%s\": expected %s, found rank %d with %lld", t->file,
+                       t->name, is_b ? "[out, r] with out of the module" : "[r, in] with in of the module",
                        t->rank, (long long)have);
     const b2_st_tensor **slot = is_b ? &r->tb[ref] : &r->ta[ref];
-    if (*slot) return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: \"%s\" and \"%s\" are the same weight", t->file, t->name, (*slot)->name);
+    if (*slot)
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: \"%s\" and \"%s\" are the same weight", t->file, t->name,
+                       (*slot)->name);
     *slot = t;
     return BLIP2_OK;
 }
@@ -140,16 +162,23 @@ static blip2_status pair(const reading *r, int ref, int64_t *floats)
 {
     const b2_st_tensor *ta = r->ta[ref], *tb = r->tb[ref];
     const b2_param_ref *p = &r->a->model->net->ref[ref];
-    if (!ta != !tb) return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: module of \"%s\": only one of lora_A and lora_B is there", (ta ? ta : tb)->file, p->name);
+    if (!ta != !tb)
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: module of \"%s\": only one of lora_A and lora_B is there",
+                       (ta ? ta : tb)->file, p->name);
     if (!ta) return BLIP2_OK;
     if (ta->shape[0] != tb->shape[1] || ta->shape[0] < 1 || ta->shape[0] > 4096)
-        return b2_fail(r->e, BLIP2_ERR_SHAPE, "%s: \"%s\" has rank %lld, \"%s\" %lld", ta->file, ta->name, (long long)ta->shape[0], tb->name, (long long)tb->shape[1]);
+        return b2_fail(r->e, BLIP2_ERR_SHAPE, "%s: \"%s\" has rank %lld, \"%s\" %lld", ta->file, ta->name,
+                       (long long)ta->shape[0], tb->name, (long long)tb->shape[1]);
     const size_t n = strlen(p->name) - strlen(".weight");
     const int rank = (int)ta->shape[0], declared = (int)pattern(r, "rank_pattern", p->name, n, r->a->cfg.r);
     if (declared != rank)
-        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: \"%s\" has rank %d, adapter_config.json says %d", ta->file, ta->name, rank, declared);
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: \"%s\" has rank %d, adapter_config.json says %d",
+                       ta->file, ta->name, rank, declared);
     b2_adapter_entry *x = &r->a->entry[r->a->entries++];
-    *x = (b2_adapter_entry){.ref = ref, .r = rank, .scale = b2_lora_scale(pattern(r, "alpha_pattern", p->name, n, r->a->cfg.alpha), rank, r->a->cfg.rslora)};
+    *x = (b2_adapter_entry){.ref = ref,
+                            .r = rank,
+                            .scale = b2_lora_scale(pattern(r, "alpha_pattern", p->name, n, r->a->cfg.alpha),
+                                                   rank, r->a->cfg.rslora)};
     *floats += (int64_t)rank * (p->param->rows + p->param->cols);
     r->a->touches_image = r->a->touches_image || p->part != B2_PART_T5;
     return BLIP2_OK;
@@ -185,10 +214,12 @@ static blip2_status read_weights(reading *r)
     if (!r->ta || !r->tb || !r->a->entry) return B2_NOMEM(r->e, "an adapter");
     for (size_t i = 0; i < b2_st_count(r->file); i++) B2_TRY(place(r, b2_st_at(r->file, i)));
     for (int i = 0; i < n->refs; i++) B2_TRY(pair(r, i, &floats));
-    if (r->a->entries == 0) return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: adapter_model.safetensors holds no LoRA weights", r->dir);
+    if (r->a->entries == 0)
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: adapter_model.safetensors holds no LoRA weights", r->dir);
     for (int i = 0; i < n->refs; i++) {
         const b2_param_ref *p = &n->ref[i];
-        if (p->linear && p->rank == 2 && b2_lora_matches(p->name, strlen(p->name) - 7, r->a->cfg.targets)) r->a->matched++;
+        if (p->linear && p->rank == 2 && b2_lora_matches(p->name, strlen(p->name) - 7, r->a->cfg.targets))
+            r->a->matched++;
     }
     return load_values(r, floats);
 }
@@ -202,7 +233,8 @@ static blip2_status read_prompt(const reading *r)
     blip2_status s = BLIP2_OK;
     if (b2_file_exists(path)) s = b2_json_load(&j, path, 1 << 16, 100, r->e);
     const char *t = b2_json_string(b2_json_get(j, "prompt_template"));
-    if (s == BLIP2_OK && t && !(r->a->prompt_template = b2_strdup(t))) s = B2_NOMEM(r->e, "a prompt template");
+    if (s == BLIP2_OK && t && !(r->a->prompt_template = b2_strdup(t)))
+        s = B2_NOMEM(r->e, "a prompt template");
     b2_json_free(j);
     free(path);
     return s;
@@ -211,14 +243,18 @@ static blip2_status read_prompt(const reading *r)
 static blip2_status read_all(reading *r)
 {
     r->config_path = b2_path_join(r->dir, "adapter_config.json");
-    char *weights = b2_path_join(r->dir, "adapter_model.safetensors"), *bin = b2_path_join(r->dir, "adapter_model.bin");
+    char *weights = b2_path_join(r->dir, "adapter_model.safetensors"),
+         *bin = b2_path_join(r->dir, "adapter_model.bin");
     blip2_status s = r->config_path && weights && bin ? BLIP2_OK : B2_NOMEM(r->e, "a path");
     if (s == BLIP2_OK) s = b2_json_load(&r->config, r->config_path, 1 << 20, 50000, r->e);
     if (s == BLIP2_OK) s = read_config(r);
     if (s == BLIP2_OK && !b2_file_exists(weights) && b2_file_exists(bin))
         s = b2_fail(r->e, BLIP2_ERR_UNSUPPORTED,
-                    "%s: only adapter_model.bin (a Python pickle) is there; convert it: python3 -c \"import torch, safetensors.torch as s; "
-                    "s.save_file(torch.load('adapter_model.bin', map_location='cpu', weights_only=True), 'adapter_model.safetensors')\"", r->dir);
+                    "%s: only adapter_model.bin (a Python pickle) is there; convert it: python3 -c \"import "
+                    "torch, safetensors.torch as s; "
+                    "s.save_file(torch.load('adapter_model.bin', map_location='cpu', weights_only=True), "
+                    "'adapter_model.safetensors')\"",
+                    r->dir);
     if (s == BLIP2_OK) s = b2_st_open_file(&r->file, weights, r->e);
     if (s == BLIP2_OK) s = read_weights(r);
     if (s == BLIP2_OK) s = read_prompt(r);
@@ -229,7 +265,8 @@ static blip2_status read_all(reading *r)
 
 blip2_status blip2_adapter_open(const blip2_model *m, const char *dir, blip2_adapter **out, blip2_error *err)
 {
-    if (!m || !dir || !out) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_adapter_open: model, dir and out must not be NULL");
+    if (!m || !dir || !out)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_adapter_open: model, dir and out must not be NULL");
     *out = NULL;
     blip2_adapter *a = calloc(1, sizeof *a);
     if (!a) return B2_NOMEM(err, "an adapter");

@@ -11,27 +11,37 @@
 /* Keys sorted, indent 2, as PEFT writes them. */
 static void config_text(const b2_adapter_write *w, b2_str *o)
 {
-    b2_str_add(o, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": {\n    \"base_model_class\": \"Blip2ForConditionalGeneration\",\n"
-                  "    \"parent_library\": \"transformers.models.blip_2.modeling_blip_2\"\n  },\n  \"base_model_name_or_path\": ");
+    b2_str_add(o, "{\n  \"alpha_pattern\": {},\n  \"auto_mapping\": {\n    \"base_model_class\": "
+                  "\"Blip2ForConditionalGeneration\",\n"
+                  "    \"parent_library\": \"transformers.models.blip_2.modeling_blip_2\"\n  },\n  "
+                  "\"base_model_name_or_path\": ");
     b2_str_add_json(o, w->base_model ? w->base_model : "");
-    b2_str_add(o, ",\n  \"bias\": \"none\",\n  \"exclude_modules\": null,\n  \"fan_in_fan_out\": false,\n  \"inference_mode\": true,\n"
-                  "  \"init_lora_weights\": true,\n  \"layer_replication\": null,\n  \"layers_pattern\": null,\n  \"layers_to_transform\": null,\n"
+    b2_str_add(o, ",\n  \"bias\": \"none\",\n  \"exclude_modules\": null,\n  \"fan_in_fan_out\": false,\n  "
+                  "\"inference_mode\": true,\n"
+                  "  \"init_lora_weights\": true,\n  \"layer_replication\": null,\n  \"layers_pattern\": "
+                  "null,\n  \"layers_to_transform\": null,\n"
                   "  \"loftq_config\": {},\n");
-    b2_str_addf(o, "  \"lora_alpha\": %.17g,\n  \"lora_bias\": false,\n  \"lora_dropout\": %.17g,\n", w->cfg->alpha, w->cfg->dropout);
-    b2_str_add(o, "  \"megatron_config\": null,\n  \"megatron_core\": \"megatron.core\",\n  \"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
-    b2_str_addf(o, "  \"r\": %d,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": [", w->cfg->r);
+    b2_str_addf(o, "  \"lora_alpha\": %.17g,\n  \"lora_bias\": false,\n  \"lora_dropout\": %.17g,\n",
+                w->cfg->alpha, w->cfg->dropout);
+    b2_str_add(o, "  \"megatron_config\": null,\n  \"megatron_core\": \"megatron.core\",\n  "
+                  "\"modules_to_save\": null,\n  \"peft_type\": \"LORA\",\n");
+    b2_str_addf(o, "  \"r\": %d,\n  \"rank_pattern\": {},\n  \"revision\": null,\n  \"target_modules\": [",
+                w->cfg->r);
     int first = 1;
     for (const char *t = w->cfg->targets; t && *t;) {
         const size_t k = strcspn(t, ",");
         char *one = b2_strndup(t, k);
         b2_str_add(o, first ? "\n    " : ",\n    ");
-        if (one) b2_str_add_json(o, one);
-        else o->failed = true;
+        if (one)
+            b2_str_add_json(o, one);
+        else
+            o->failed = true;
         free(one);
         first = 0;
         t += k + (t[k] == ',');
     }
-    b2_str_addf(o, "\n  ],\n  \"task_type\": null,\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n", w->cfg->rslora ? "true" : "false");
+    b2_str_addf(o, "\n  ],\n  \"task_type\": null,\n  \"use_dora\": false,\n  \"use_rslora\": %s\n}\n",
+                w->cfg->rslora ? "true" : "false");
 }
 
 static blip2_status write_text(const char *dir, const char *name, b2_str *s, blip2_error *e)
@@ -44,7 +54,8 @@ static blip2_status write_text(const char *dir, const char *name, b2_str *s, bli
     return st;
 }
 
-static blip2_status declare(b2_st_writer *w, const b2_adapter_write *a, const b2_adapter_entry *x, bool b, blip2_error *e)
+static blip2_status declare(b2_st_writer *w, const b2_adapter_write *a, const b2_adapter_entry *x, bool b,
+                            blip2_error *e)
 {
     char name[200];
     const b2_param_ref *r = &a->net->ref[x->ref];
@@ -87,7 +98,8 @@ static blip2_status write_weights(const b2_adapter_write *a, const char *dir, bl
 
 static blip2_status copy_processor(const char *from, const char *to, blip2_error *e)
 {
-    char *a = b2_path_join(from, "preprocessor_config.json"), *b = b2_path_join(to, "preprocessor_config.json");
+    char *a = b2_path_join(from, "preprocessor_config.json"),
+         *b = b2_path_join(to, "preprocessor_config.json");
     blip2_status s = a && b ? BLIP2_OK : B2_NOMEM(e, "a path");
     if (s == BLIP2_OK && b2_file_exists(a)) s = b2_copy_file(a, b, e);
     free(a);

@@ -1,4 +1,5 @@
-/* Reading config.json. Defaults are transformers' class defaults (configuration_blip_2.py, configuration_t5.py). */
+/* Reading config.json. Defaults are transformers' class defaults (configuration_blip_2.py,
+ * configuration_t5.py). */
 #include <math.h>
 #include <string.h>
 #include "model/config.h"
@@ -16,7 +17,8 @@ static int get_int(reader *r, const char *key, int fallback, int lo, int hi)
     int64_t x = fallback;
     if (r->status != BLIP2_OK || b2_json_is_null(v)) return fallback;
     if (!b2_json_int(v, lo, hi, &x))
-        r->status = b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected a whole number from %d to %d", r->file, r->section, key, lo, hi);
+        r->status = b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected a whole number from %d to %d",
+                            r->file, r->section, key, lo, hi);
     return (int)x;
 }
 
@@ -25,21 +27,27 @@ static float get_float(reader *r, const char *key, double fallback)
     const b2_json *v = b2_json_get(r->node, key);
     if (r->status != BLIP2_OK || b2_json_is_null(v)) return (float)fallback;
     if (!b2_json_is_number(v) || !isfinite(b2_json_number(v, 0)) || b2_json_number(v, 0) < 0)
-        r->status = b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected a number of at least 0", r->file, r->section, key);
+        r->status = b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected a number of at least 0", r->file,
+                            r->section, key);
     return (float)b2_json_number(v, fallback);
 }
 
 static b2_act_fn get_act(reader *r, const char *key, const char *fallback)
 {
-    static const struct { const char *name; b2_act_fn fn; } known[] = {
-        {"gelu", B2_GELU}, {"gelu_new", B2_GELU_NEW}, {"relu", B2_RELU}, {"silu", B2_SILU}, {"swish", B2_SILU}, {"gelu_pytorch_tanh", B2_GELU_NEW}};
+    static const struct {
+        const char *name;
+        b2_act_fn fn;
+    } known[] = {{"gelu", B2_GELU}, {"gelu_new", B2_GELU_NEW}, {"relu", B2_RELU},
+                 {"silu", B2_SILU}, {"swish", B2_SILU},        {"gelu_pytorch_tanh", B2_GELU_NEW}};
     const char *name = b2_json_string(b2_json_get(r->node, key));
     if (!name) name = fallback;
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, name) == 0) return known[i].fn;
     }
     if (r->status == BLIP2_OK)
-        r->status = b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected gelu, gelu_new, relu or silu, found \"%s\"", r->file, r->section, key, name);
+        r->status =
+            b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s.%s: expected gelu, gelu_new, relu or silu, found \"%s\"",
+                    r->file, r->section, key, name);
     return B2_GELU;
 }
 
@@ -68,10 +76,14 @@ static void read_qformer(b2_config *c, reader *r)
     c->qf.attn_drop = get_float(r, "attention_probs_dropout_prob", 0.1);
     c->qf.act = get_act(r, "hidden_act", "gelu");
     if (r->status == BLIP2_OK && b2_json_bool(b2_json_get(r->node, "use_qformer_text_input"), false))
-        r->status = b2_fail(r->e, BLIP2_ERR_UNSUPPORTED, "%s: qformer_config.use_qformer_text_input: expected false (InstructBLIP is not supported)", r->file);
+        r->status = b2_fail(
+            r->e, BLIP2_ERR_UNSUPPORTED,
+            "%s: qformer_config.use_qformer_text_input: expected false (InstructBLIP is not supported)",
+            r->file);
 }
 
-/* "gated-gelu" → gated, gelu_new unless dense_act_fn says otherwise (transformers assigns it after feed_forward_proj). */
+/* "gated-gelu" → gated, gelu_new unless dense_act_fn says otherwise (transformers assigns it after
+ * feed_forward_proj). */
 static void read_feed_forward(b2_config *c, reader *r)
 {
     const char *proj = b2_json_string(b2_json_get(r->node, "feed_forward_proj"));
@@ -109,15 +121,23 @@ static void read_text(b2_config *c, reader *r)
 static blip2_status check(const b2_config *c, const char *file, blip2_error *e)
 {
     if (c->vit.hidden % c->vit.heads)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: vision_config: hidden_size %d is not a multiple of num_attention_heads %d", file, c->vit.hidden, c->vit.heads);
+        return b2_fail(e, BLIP2_ERR_CONFIG,
+                       "%s: vision_config: hidden_size %d is not a multiple of num_attention_heads %d", file,
+                       c->vit.hidden, c->vit.heads);
     if (c->qf.hidden % c->qf.heads)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: qformer_config: hidden_size %d is not a multiple of num_attention_heads %d", file, c->qf.hidden, c->qf.heads);
+        return b2_fail(e, BLIP2_ERR_CONFIG,
+                       "%s: qformer_config: hidden_size %d is not a multiple of num_attention_heads %d", file,
+                       c->qf.hidden, c->qf.heads);
     if (c->vit.image < c->vit.patch)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: vision_config: image_size %d is smaller than patch_size %d", file, c->vit.image, c->vit.patch);
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: vision_config: image_size %d is smaller than patch_size %d",
+                       file, c->vit.image, c->vit.patch);
     if (b2_config_vit_tokens(c) > 4096)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: vision_config: %d image patches, at most 4095 are supported", file, b2_config_patches(c));
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: vision_config: %d image patches, at most 4095 are supported",
+                       file, b2_config_patches(c));
     if ((int64_t)c->t5.heads * c->t5.dkv > 1 << 18)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: text_config: num_heads x d_kv is %d, at most %d is supported", file, c->t5.heads * c->t5.dkv, 1 << 18);
+        return b2_fail(e, BLIP2_ERR_CONFIG,
+                       "%s: text_config: num_heads x d_kv is %d, at most %d is supported", file,
+                       c->t5.heads * c->t5.dkv, 1 << 18);
     return BLIP2_OK;
 }
 
@@ -129,9 +149,13 @@ static blip2_status check_kind(const b2_json *root, const char *file, blip2_erro
     if (type && strcmp(type, "blip-2") != 0)
         return b2_fail(e, BLIP2_ERR_CONFIG, "%s: model_type: expected \"blip-2\", found \"%s\"", file, type);
     if (!b2_json_is_object(b2_json_get(root, "text_config")))
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: text_config: expected an object with model_type \"t5\", found none (such a file means OPT)", file);
+        return b2_fail(
+            e, BLIP2_ERR_CONFIG,
+            "%s: text_config: expected an object with model_type \"t5\", found none (such a file means OPT)",
+            file);
     if (!text || strcmp(text, "t5") != 0)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: text_config.model_type: expected \"t5\", found \"%s\"", file, text ? text : "nothing (which means OPT)");
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: text_config.model_type: expected \"t5\", found \"%s\"", file,
+                       text ? text : "nothing (which means OPT)");
     return BLIP2_OK;
 }
 
@@ -151,7 +175,8 @@ blip2_status b2_config_parse(b2_config *c, const b2_json *root, const char *name
     r.section = "config";
     c->qf.queries = get_int(&r, "num_query_tokens", 32, 1, 4095);
     c->image_token = get_int(&r, "image_token_index", -1, 0, 1 << 24);
-    if (b2_json_is_null(b2_json_get(root, "image_token_index"))) c->image_token = get_int(&r, "image_token_id", -1, 0, 1 << 24);
+    if (b2_json_is_null(b2_json_get(root, "image_token_index")))
+        c->image_token = get_int(&r, "image_token_id", -1, 0, 1 << 24);
     return r.status != BLIP2_OK ? r.status : check(c, name, e);
 }
 

@@ -1,4 +1,5 @@
-/* config.json of every era: nested dictionaries with class defaults for whatever is missing (docs/pitfalls.md). */
+/* config.json of every era: nested dictionaries with class defaults for whatever is missing
+ * (docs/pitfalls.md). */
 #ifndef B2_MODEL_CONFIG_H
 #define B2_MODEL_CONFIG_H
 #include "base/json.h"
@@ -34,6 +35,9 @@ blip2_status b2_config_load(b2_config *c, const char *path, blip2_error *e);
 blip2_status b2_config_preset(b2_config *c, const char *name, blip2_error *e);
 /* A whole config.json, every value spelt out. dtype: "float32" or "bfloat16". */
 void b2_config_write(const b2_config *c, const char *dtype, b2_str *out);
-static inline int b2_config_patches(const b2_config *c) { return (c->vit.image / c->vit.patch) * (c->vit.image / c->vit.patch); }
+static inline int b2_config_patches(const b2_config *c)
+{
+    return (c->vit.image / c->vit.patch) * (c->vit.image / c->vit.patch);
+}
 static inline int b2_config_vit_tokens(const b2_config *c) { return 1 + b2_config_patches(c); }
 #endif

@@ -16,7 +16,11 @@ typedef struct export_job {
     blip2_error *e;
 } export_job;
 
-static bool tied_head(const export_job *j, const b2_param_ref *r) { return r->linear == &j->net->head && !b2_weights_find(j->m->file, r->name) && r->param->p == j->net->shared.p; }
+static bool tied_head(const export_job *j, const b2_param_ref *r)
+{
+    return r->linear == &j->net->head && !b2_weights_find(j->m->file, r->name) &&
+           r->param->p == j->net->shared.p;
+}
 
 /* The dtype a tensor is written in. */
 static b2_st_dtype out_dtype(const export_job *j, const b2_param_ref *r)
@@ -52,10 +56,12 @@ static void load_row(const b2_param *p, int64_t o, float *row)
     }
 }
 
-static blip2_status write_row(b2_st_writer *w, b2_st_dtype t, const float *row, uint16_t *narrow, int cols, blip2_error *e)
+static blip2_status write_row(b2_st_writer *w, b2_st_dtype t, const float *row, uint16_t *narrow, int cols,
+                              blip2_error *e)
 {
     if (t == B2_ST_F32) return b2_st_writer_data(w, row, (size_t)cols * 4, e);
-    for (int k = 0; k < cols; k++) narrow[k] = t == B2_ST_BF16 ? b2_f32_to_bf16(row[k]) : b2_f32_to_f16(row[k]);
+    for (int k = 0; k < cols; k++)
+        narrow[k] = t == B2_ST_BF16 ? b2_f32_to_bf16(row[k]) : b2_f32_to_f16(row[k]);
     return b2_st_writer_data(w, narrow, (size_t)cols * 2, e);
 }
 
@@ -93,7 +99,8 @@ static blip2_status feed(const export_job *j, b2_st_writer *w, float *row, uint1
         kept[n++] = i;
     }
     B2_TRY(b2_st_writer_begin(w, j->e));
-    for (int i = 0; i < n; i++) B2_TRY(write_tensor(j, w, kept[b2_st_writer_order(w, (size_t)i)], row, narrow));
+    for (int i = 0; i < n; i++)
+        B2_TRY(write_tensor(j, w, kept[b2_st_writer_order(w, (size_t)i)], row, narrow));
     return BLIP2_OK;
 }
 
@@ -101,15 +108,18 @@ static blip2_status write_weights(const export_job *j, const char *path)
 {
     b2_st_writer *w = NULL;
     int widest = 1;
-    for (int i = 0; i < j->net->refs; i++) widest = j->net->ref[i].param->cols > widest ? j->net->ref[i].param->cols : widest;
+    for (int i = 0; i < j->net->refs; i++)
+        widest = j->net->ref[i].param->cols > widest ? j->net->ref[i].param->cols : widest;
     float *row = malloc((size_t)widest * sizeof *row);
     uint16_t *narrow = malloc((size_t)widest * sizeof *narrow);
     int *kept = malloc((size_t)j->net->refs * sizeof *kept);
     blip2_status s = row && narrow && kept ? b2_st_writer_open(&w, path, j->e) : B2_NOMEM(j->e, "an export");
     if (s == BLIP2_OK) {
         s = feed(j, w, row, narrow, kept);
-        if (s == BLIP2_OK) s = b2_st_writer_commit(w, j->e);
-        else b2_st_writer_abort(w);
+        if (s == BLIP2_OK)
+            s = b2_st_writer_commit(w, j->e);
+        else
+            b2_st_writer_abort(w);
     }
     free(row);
     free(narrow);
@@ -138,11 +148,14 @@ static blip2_status write_config(const export_job *j, const char *from, const ch
         b2_str_addf(&out, "%s: %s", hit, want);
         p += strlen(hit);
         p += strspn(p, " \t\r\n:");
-        if (*p == '"') p = strchr(p + 1, '"') ? strchr(p + 1, '"') + 1 : p + 1;
-        else p += strcspn(p, ",}\r\n");
+        if (*p == '"')
+            p = strchr(p + 1, '"') ? strchr(p + 1, '"') + 1 : p + 1;
+        else
+            p += strcspn(p, ",}\r\n");
     }
     free(text);
-    const blip2_status s = out.failed ? B2_NOMEM(j->e, "config.json") : b2_write_file(to, out.p ? out.p : "", out.n, j->e);
+    const blip2_status s =
+        out.failed ? B2_NOMEM(j->e, "config.json") : b2_write_file(to, out.p ? out.p : "", out.n, j->e);
     b2_str_free(&out);
     return s;
 }
@@ -159,8 +172,10 @@ static blip2_status copy_if_there(const char *from, const char *to, const char *
 
 static blip2_status run(const export_job *j)
 {
-    static const char *const files[] = {"preprocessor_config.json", "processor_config.json", "generation_config.json"};
-    char *weights = b2_path_join(j->dir, "model.safetensors"), *config = b2_path_join(j->dir, "config.json"), *from = b2_path_join(j->m->dir, "config.json");
+    static const char *const files[] = {"preprocessor_config.json", "processor_config.json",
+                                        "generation_config.json"};
+    char *weights = b2_path_join(j->dir, "model.safetensors"), *config = b2_path_join(j->dir, "config.json"),
+         *from = b2_path_join(j->m->dir, "config.json");
     blip2_status s = weights && config && from ? b2_make_dirs(j->dir, j->e) : B2_NOMEM(j->e, "a path");
     if (s == BLIP2_OK) s = write_weights(j, weights);
     if (s == BLIP2_OK) s = write_config(j, from, config);
@@ -181,16 +196,20 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
-blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add, blip2_dtype dtype, const char *dir, blip2_error *e)
+blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add,
+                            blip2_dtype dtype, const char *dir, blip2_error *e)
 {
     const export_job j = {m, net, add, dtype, dir, e};
-    if (same_folder(m->dir, dir)) return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
+    if (same_folder(m->dir, dir))
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
     return run(&j);
 }
 
-blip2_status blip2_model_export(const blip2_model *m, const blip2_adapter *a, blip2_dtype dtype, const char *out_dir, blip2_error *err)
+blip2_status blip2_model_export(const blip2_model *m, const blip2_adapter *a, blip2_dtype dtype,
+                                const char *out_dir, blip2_error *err)
 {
-    if (!m || !out_dir) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_export: model and out_dir must not be NULL");
+    if (!m || !out_dir)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_export: model and out_dir must not be NULL");
     if (a && memcmp(&a->model->config, &m->config, sizeof m->config) != 0)
         return b2_fail(err, BLIP2_ERR_CONFIG, "the adapter was opened for a model of another configuration");
     return b2_model_write(m, m->net, a, dtype, out_dir, err);

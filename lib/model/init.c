@@ -11,8 +11,8 @@
 #include "text/text.h"
 #include "blip2/model.h"
 
-/* How a tensor is drawn: N(mean, std). Matrices 1/sqrt(fan-in); queries, positions and embeddings wide enough to be
- * seen beside them; norm weights 1, biases 0. */
+/* How a tensor is drawn: N(mean, std). Matrices 1/sqrt(fan-in); queries, positions and embeddings wide
+ * enough to be seen beside them; norm weights 1, biases 0. */
 typedef struct draw {
     double mean, std;
 } draw;
@@ -24,7 +24,8 @@ static draw draw_of(const b2_net *n, const b2_param_ref *r)
     if (r->param == &n->vit.pos || r->param == &n->vit.cls) return (draw){0, 0.1};
     if (r->param == &n->shared) return (draw){0, 1.0};
     if (r->param == &n->enc.relbias || r->param == &n->dec.relbias) return (draw){0, 0.1};
-    if (r->linear && strstr(r->name, "Attention.q.")) return (draw){0, 1.0 / sqrt((double)r->param->cols * n->c.t5.dkv)}; /* T5 does not scale scores */
+    if (r->linear && strstr(r->name, "Attention.q."))
+        return (draw){0, 1.0 / sqrt((double)r->param->cols * n->c.t5.dkv)}; /* T5 does not scale scores */
     if (r->linear) return (draw){0, 1.0 / sqrt((double)r->param->cols)};
     return k > 5 && strcmp(r->name + k - 5, ".bias") == 0 ? (draw){0, 0} : (draw){1, 0};
 }
@@ -45,7 +46,8 @@ static void fill(float *out, int64_t first, int64_t n, draw d, uint64_t key)
     }
 }
 
-static blip2_status write_tensor(b2_st_writer *w, const b2_net *n, int ref, b2_st_dtype t, uint64_t seed, blip2_error *e)
+static blip2_status write_tensor(b2_st_writer *w, const b2_net *n, int ref, b2_st_dtype t, uint64_t seed,
+                                 blip2_error *e)
 {
     const b2_param_ref *r = &n->ref[ref];
     const int64_t count = (int64_t)r->param->rows * r->param->cols;
@@ -56,20 +58,24 @@ static blip2_status write_tensor(b2_st_writer *w, const b2_net *n, int ref, b2_s
         const int64_t k = count - i < PIECE ? count - i : PIECE;
         fill(wide, i, k, draw_of(n, r), key);
         for (int64_t q = 0; q < k && t == B2_ST_BF16; q++) narrow[q] = b2_f32_to_bf16(wide[q]);
-        B2_TRY(t == B2_ST_BF16 ? b2_st_writer_data(w, narrow, (size_t)k * 2, e) : b2_st_writer_data(w, wide, (size_t)k * 4, e));
+        B2_TRY(t == B2_ST_BF16 ? b2_st_writer_data(w, narrow, (size_t)k * 2, e)
+                               : b2_st_writer_data(w, wide, (size_t)k * 4, e));
     }
     return BLIP2_OK;
 }
 
 static blip2_status feed(b2_st_writer *w, const b2_net *n, b2_st_dtype t, uint64_t seed, blip2_error *e)
 {
-    for (int i = 0; i < n->refs; i++) B2_TRY(b2_st_writer_declare(w, n->ref[i].name, t, n->ref[i].rank, n->ref[i].shape, e));
+    for (int i = 0; i < n->refs; i++)
+        B2_TRY(b2_st_writer_declare(w, n->ref[i].name, t, n->ref[i].rank, n->ref[i].shape, e));
     B2_TRY(b2_st_writer_begin(w, e));
-    for (int i = 0; i < n->refs; i++) B2_TRY(write_tensor(w, n, (int)b2_st_writer_order(w, (size_t)i), t, seed, e));
+    for (int i = 0; i < n->refs; i++)
+        B2_TRY(write_tensor(w, n, (int)b2_st_writer_order(w, (size_t)i), t, seed, e));
     return BLIP2_OK;
 }
 
-static blip2_status write_weights(const char *dir, const b2_config *c, b2_st_dtype t, uint64_t seed, blip2_error *e)
+static blip2_status write_weights(const char *dir, const b2_config *c, b2_st_dtype t, uint64_t seed,
+                                  blip2_error *e)
 {
     b2_net *n = NULL;
     b2_st_writer *w = NULL;
@@ -79,8 +85,10 @@ static blip2_status write_weights(const char *dir, const b2_config *c, b2_st_dty
     if (s == BLIP2_OK) s = b2_st_writer_open(&w, path, e);
     if (s == BLIP2_OK) {
         s = feed(w, n, t, seed, e);
-        if (s == BLIP2_OK) s = b2_st_writer_commit(w, e);
-        else b2_st_writer_abort(w);
+        if (s == BLIP2_OK)
+            s = b2_st_writer_commit(w, e);
+        else
+            b2_st_writer_abort(w);
     }
     b2_net_free(n);
     free(path);
@@ -107,7 +115,9 @@ static blip2_status place_tokenizer(const char *dir, const char *path, b2_config
     const int32_t size = blip2_tokenizer_size(t);
     blip2_tokenizer_close(t);
     if (size > c->t5.vocab)
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: the tokenizer has %d ids, the configuration a vocabulary of %d", path, (int)size, c->t5.vocab);
+        return b2_fail(e, BLIP2_ERR_CONFIG,
+                       "%s: the tokenizer has %d ids, the configuration a vocabulary of %d", path, (int)size,
+                       c->t5.vocab);
     char *to = b2_path_join(dir, b2_str_ends(path, ".json") ? "tokenizer.json" : "spiece.model");
     const blip2_status s = to ? b2_copy_file(path, to, e) : B2_NOMEM(e, "a path");
     free(to);
@@ -118,10 +128,15 @@ blip2_status blip2_model_init(const char *dir, const blip2_init_options *o, blip
 {
     b2_config c;
     b2_preprocess prep;
-    if (!dir || !o || o->size != sizeof *o) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_init: dir and options (with their size) are needed");
-    if (!o->preset == !o->config_path) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_init: give either a preset or a config.json");
-    if (o->preset) B2_TRY(b2_config_preset(&c, o->preset, err));
-    else B2_TRY(b2_config_load(&c, o->config_path, err));
+    if (!dir || !o || o->size != sizeof *o)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT,
+                       "blip2_model_init: dir and options (with their size) are needed");
+    if (!o->preset == !o->config_path)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_init: give either a preset or a config.json");
+    if (o->preset)
+        B2_TRY(b2_config_preset(&c, o->preset, err));
+    else
+        B2_TRY(b2_config_load(&c, o->config_path, err));
     const b2_st_dtype t = o->dtype == BLIP2_DTYPE_F32 ? B2_ST_F32 : B2_ST_BF16;
     B2_TRY(b2_make_dirs(dir, err));
     B2_TRY(place_tokenizer(dir, o->tokenizer_path, &c, err));

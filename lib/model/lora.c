@@ -5,7 +5,10 @@
 #include "model/lora.h"
 #include "model/model.h"
 
-float b2_lora_scale(double alpha, int r, bool rslora) { return (float)(alpha / (rslora ? sqrt((double)r) : (double)r)); }
+float b2_lora_scale(double alpha, int r, bool rslora)
+{
+    return (float)(alpha / (rslora ? sqrt((double)r) : (double)r));
+}
 
 static bool ends_with_target(const char *module, size_t n, const char *target, size_t k)
 {
@@ -33,11 +36,15 @@ blip2_status b2_lora_select(const b2_net *n, const char *targets, int **out, int
     if (!refs) return B2_NOMEM(e, "the list of adapted modules");
     for (int i = 0; i < n->refs; i++) {
         const b2_param_ref *r = &n->ref[i];
-        if (r->linear && r->rank == 2 && b2_lora_matches(r->name, module_length(r), targets)) refs[(*count)++] = i;
+        if (r->linear && r->rank == 2 && b2_lora_matches(r->name, module_length(r), targets))
+            refs[(*count)++] = i;
     }
     if (*count == 0) {
         free(refs);
-        return b2_fail(e, BLIP2_ERR_CONFIG, "LoRA targets \"%s\" match no linear module of the model (for example \"q,v\" matches T5's attention)", targets);
+        return b2_fail(e, BLIP2_ERR_CONFIG,
+                       "LoRA targets \"%s\" match no linear module of the model (for example \"q,v\" matches "
+                       "T5's attention)",
+                       targets);
     }
     *out = refs;
     return BLIP2_OK;
@@ -57,7 +64,8 @@ blip2_status b2_lora_slots(b2_net *n, const int *refs, int count, blip2_error *e
 }
 
 /* Refs that any of the adapters touches, in order; *out is malloc'ed. */
-static blip2_status touched(const b2_net *n, blip2_adapter *const *adapters, int count, int **out, int *k, blip2_error *e)
+static blip2_status touched(const b2_net *n, blip2_adapter *const *adapters, int count, int **out, int *k,
+                            blip2_error *e)
 {
     bool *used = calloc((size_t)n->refs, sizeof *used);
     int *refs = malloc((size_t)n->refs * sizeof *refs);
@@ -82,8 +90,10 @@ blip2_status b2_adapters_attach(b2_net *n, blip2_adapter *const *adapters, int c
 {
     int *refs = NULL, k = 0;
     for (int a = 0; a < count; a++) {
-        if (adapters[a]->model->net->refs != n->refs || memcmp(&adapters[a]->model->config, &n->c, sizeof n->c) != 0)
-            return b2_fail(e, BLIP2_ERR_CONFIG, "adapter %d was opened for a model of another configuration", a);
+        if (adapters[a]->model->net->refs != n->refs ||
+            memcmp(&adapters[a]->model->config, &n->c, sizeof n->c) != 0)
+            return b2_fail(e, BLIP2_ERR_CONFIG, "adapter %d was opened for a model of another configuration",
+                           a);
     }
     B2_TRY(touched(n, adapters, count, &refs, &k, e));
     const blip2_status s = b2_lora_slots(n, refs, k, e);
@@ -121,8 +131,16 @@ void blip2_adapter_close(blip2_adapter *a)
 void blip2_adapter_get_info(const blip2_adapter *a, blip2_adapter_info *info)
 {
     if (!a || !info || info->size != sizeof *info) return;
-    *info = (blip2_adapter_info){.size = sizeof *info, .rank = a->cfg.r, .alpha = a->cfg.alpha, .dropout = a->cfg.dropout, .rslora = a->cfg.rslora,
-                                 .modules = a->entries, .modules_matched = a->matched, .touches_image = a->touches_image, .parameters = a->parameters,
-                                 .targets = a->cfg.targets ? a->cfg.targets : "", .base_model = a->base_model ? a->base_model : "",
+    *info = (blip2_adapter_info){.size = sizeof *info,
+                                 .rank = a->cfg.r,
+                                 .alpha = a->cfg.alpha,
+                                 .dropout = a->cfg.dropout,
+                                 .rslora = a->cfg.rslora,
+                                 .modules = a->entries,
+                                 .modules_matched = a->matched,
+                                 .touches_image = a->touches_image,
+                                 .parameters = a->parameters,
+                                 .targets = a->cfg.targets ? a->cfg.targets : "",
+                                 .base_model = a->base_model ? a->base_model : "",
                                  .prompt_template = a->prompt_template};
 }

@@ -12,9 +12,11 @@ typedef struct b2_lora_config {
 } b2_lora_config;
 float b2_lora_scale(double alpha, int r, bool rslora);
 
-/* Does the module NAME (a ref's name without ".weight") match one of the suffixes: equal, or ends with ".suffix"? */
+/* Does the module NAME (a ref's name without ".weight") match one of the suffixes: equal, or ends with
+ * ".suffix"? */
 bool b2_lora_matches(const char *module, size_t n, const char *targets);
-/* Refs (indices into net->ref, linears only) that `targets` names; *out is malloc'ed. BLIP2_ERR_CONFIG when none. */
+/* Refs (indices into net->ref, linears only) that `targets` names; *out is malloc'ed. BLIP2_ERR_CONFIG
+ * when none. */
 blip2_status b2_lora_select(const b2_net *n, const char *targets, int **out, int *count, blip2_error *e);
 /* Gives net slots for refs[0..count): net->slots[i] belongs to refs[i]; all empty. Freed by b2_net_free. */
 blip2_status b2_lora_slots(b2_net *n, const int *refs, int count, blip2_error *e);
@@ -38,11 +40,12 @@ struct blip2_adapter {
     float *data;
 };
 blip2_adapter *b2_adapter_ref(blip2_adapter *a);
-/* Binds n (<= 8) adapters to a net: slot k of every adapted linear holds adapter k (r = 0 where it has nothing). */
+/* Binds n (<= 8) adapters to a net: slot k of every adapted linear holds adapter k (r = 0 where it has
+ * nothing). */
 blip2_status b2_adapters_attach(b2_net *n, blip2_adapter *const *adapters, int count, blip2_error *e);
 
-/* Writes a PEFT folder: adapter_config.json (keys sorted), adapter_model.safetensors (f32), the prompt template
- * (blip2_prompt.json), tokenizer and processor files from the model's folder. */
+/* Writes a PEFT folder: adapter_config.json (keys sorted), adapter_model.safetensors (f32), the prompt
+ * template (blip2_prompt.json), tokenizer and processor files from the model's folder. */
 typedef struct b2_adapter_write {
     const b2_net *net;
     const b2_adapter_entry *entry;

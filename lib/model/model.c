@@ -6,14 +6,22 @@
 
 blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out, blip2_error *err)
 {
-    static const struct { const char *name; blip2_dtype type; } known[] = {{"f32", BLIP2_DTYPE_F32}, {"float32", BLIP2_DTYPE_F32}, {"bf16", BLIP2_DTYPE_BF16},
-                                                                          {"bfloat16", BLIP2_DTYPE_BF16}, {"file", BLIP2_DTYPE_FILE}};
+    static const struct {
+        const char *name;
+        blip2_dtype type;
+    } known[] = {{"f32", BLIP2_DTYPE_F32},
+                 {"float32", BLIP2_DTYPE_F32},
+                 {"bf16", BLIP2_DTYPE_BF16},
+                 {"bfloat16", BLIP2_DTYPE_BF16},
+                 {"file", BLIP2_DTYPE_FILE}};
     for (size_t i = 0; text && i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, text)) continue;
         *out = known[i].type;
         return BLIP2_OK;
     }
-    return b2_fail(err, BLIP2_ERR_ARGUMENT, "dtype: expected f32 (float32), bf16 (bfloat16) or file, found \"%s\"", text ? text : "(null)");
+    return b2_fail(err, BLIP2_ERR_ARGUMENT,
+                   "dtype: expected f32 (float32), bf16 (bfloat16) or file, found \"%s\"",
+                   text ? text : "(null)");
 }
 
 static blip2_status open_tokenizer(blip2_model *m, blip2_error *e)
@@ -29,7 +37,8 @@ static blip2_status open_tokenizer(blip2_model *m, blip2_error *e)
     if (!any) return BLIP2_OK;
     B2_TRY(blip2_tokenizer_open(m->dir, &m->tok, e));
     if (blip2_tokenizer_size(m->tok) > m->config.t5.vocab)
-        b2_logf(&m->device->log, B2_LOG_WARN, "%s: the tokenizer has %d ids, the model %d embeddings: larger ids will be refused", m->dir,
+        b2_logf(&m->device->log, B2_LOG_WARN,
+                "%s: the tokenizer has %d ids, the model %d embeddings: larger ids will be refused", m->dir,
                 (int)blip2_tokenizer_size(m->tok), m->config.t5.vocab);
     return BLIP2_OK;
 }
@@ -53,13 +62,17 @@ static blip2_status open_parts(blip2_model *m, const char *dir, blip2_dtype dtyp
     return BLIP2_OK;
 }
 
-blip2_status blip2_model_open(blip2_device *d, const char *dir, const blip2_model_options *options, blip2_model **out, blip2_error *err)
+blip2_status blip2_model_open(blip2_device *d, const char *dir, const blip2_model_options *options,
+                              blip2_model **out, blip2_error *err)
 {
     const blip2_model_options defaults = BLIP2_MODEL_OPTIONS_INIT;
     const blip2_model_options *o = options ? options : &defaults;
-    if (!d || !dir || !out) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_open: device, dir and out must not be NULL");
+    if (!d || !dir || !out)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_open: device, dir and out must not be NULL");
     *out = NULL;
-    if (o->size != sizeof *o) return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_options.size: expected %zu, found %zu", sizeof *o, o->size);
+    if (o->size != sizeof *o)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_model_options.size: expected %zu, found %zu",
+                       sizeof *o, o->size);
     blip2_model *m = calloc(1, sizeof *m);
     if (!m) return B2_NOMEM(err, "a model");
     m->refs = 1;
@@ -95,14 +108,22 @@ void blip2_model_close(blip2_model *m)
 void blip2_model_get_info(const blip2_model *m, blip2_model_info *info)
 {
     if (!m || !info || info->size != sizeof *info) return;
-    *info = (blip2_model_info){.size = sizeof *info, .weight_bytes = m->weight_bytes, .dtype = m->act == B2_F32 ? BLIP2_DTYPE_F32 : BLIP2_DTYPE_BF16,
-                               .image_size = m->config.vit.image, .queries = m->config.qf.queries, .hidden = m->config.t5.d,
-                               .vocab = m->config.t5.vocab, .vit_layers = m->config.vit.layers, .qformer_layers = m->config.qf.layers,
-                               .encoder_layers = m->config.t5.enc_layers, .decoder_layers = m->config.t5.dec_layers};
+    *info = (blip2_model_info){.size = sizeof *info,
+                               .weight_bytes = m->weight_bytes,
+                               .dtype = m->act == B2_F32 ? BLIP2_DTYPE_F32 : BLIP2_DTYPE_BF16,
+                               .image_size = m->config.vit.image,
+                               .queries = m->config.qf.queries,
+                               .hidden = m->config.t5.d,
+                               .vocab = m->config.t5.vocab,
+                               .vit_layers = m->config.vit.layers,
+                               .qformer_layers = m->config.qf.layers,
+                               .encoder_layers = m->config.t5.enc_layers,
+                               .decoder_layers = m->config.t5.dec_layers};
     const bool tied = m->net->head.w[0].p == m->net->shared.p;
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param_ref *r = &m->net->ref[i];
-        if (!(tied && r->linear == &m->net->head)) info->parameters += (int64_t)r->param->rows * r->param->cols;
+        if (!(tied && r->linear == &m->net->head))
+            info->parameters += (int64_t)r->param->rows * r->param->cols;
     }
 }
 

@@ -11,21 +11,22 @@ struct blip2_model {
     blip2_device *device;
     char *dir;
     b2_config config;
-    b2_net *net;          /* inference view: no dropout, no adapters, no gradients */
-    b2_dtype act;         /* T: the mode */
+    b2_net *net;  /* inference view: no dropout, no adapters, no gradients */
+    b2_dtype act; /* T: the mode */
     b2_st_set *file;
-    void **copies;        /* tensors that could not be used in place */
+    void **copies; /* tensors that could not be used in place */
     size_t *copy_bytes;
     int n_copies;
     size_t weight_bytes;
     b2_preprocess prep;
     blip2_tokenizer *tok; /* NULL when the folder has none */
-    uint64_t hash;        /* of config and weights (names, shapes, bytes sampled): keys caches and checkpoints */
+    uint64_t hash; /* of config and weights (names, shapes, bytes sampled): keys caches and checkpoints */
 };
 blip2_model *b2_model_ref(blip2_model *m);
 
-/* Writes a model folder from a net (any mix of dtypes and owners): every tensor of net->ref, in `dtype` (FILE: as the
- * original file has it, else as the view is), config.json, tokenizer and processor files copied from m's folder.
- * add (may be NULL): adds an adapter's scale*B*A first. */
-blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add, blip2_dtype dtype, const char *dir, blip2_error *e);
+/* Writes a model folder from a net (any mix of dtypes and owners): every tensor of net->ref, in `dtype`
+ * (FILE: as the original file has it, else as the view is), config.json, tokenizer and processor files
+ * copied from m's folder. add (may be NULL): adds an adapter's scale*B*A first. */
+blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add,
+                            blip2_dtype dtype, const char *dir, blip2_error *e);
 #endif

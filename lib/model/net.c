@@ -1,4 +1,5 @@
-/* Building the tree of layers with every tensor's name and shape (names: modeling_blip_2.py, modeling_t5.py). */
+/* Building the tree of layers with every tensor's name and shape (names: modeling_blip_2.py,
+ * modeling_t5.py). */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -51,7 +52,8 @@ static b2_param_ref *add(builder *b, b2_param *p, const char *leaf, int rows, in
 }
 
 /* A parameter whose shape in the file has more dimensions than the view. */
-static void add_shaped(builder *b, b2_param *p, const char *leaf, int rows, int cols, int rank, int64_t s0, int64_t s1, int64_t s2, int64_t s3)
+static void add_shaped(builder *b, b2_param *p, const char *leaf, int rows, int cols, int rank, int64_t s0,
+                       int64_t s1, int64_t s2, int64_t s3)
 {
     b2_param_ref *r = add(b, p, leaf, rows, cols);
     if (!r) return;
@@ -197,7 +199,8 @@ static void t5_feed_forward(builder *b, b2_mlp *m, int index)
     char name[64];
     const b2_config *c = &b->net->c;
     for (int i = 0; i < (c->t5.gated ? 2 : 1); i++) {
-        snprintf(name, sizeof name, c->t5.gated ? "layer.%d.DenseReluDense.wi_%d" : "layer.%d.DenseReluDense.wi", index, i);
+        snprintf(name, sizeof name,
+                 c->t5.gated ? "layer.%d.DenseReluDense.wi_%d" : "layer.%d.DenseReluDense.wi", index, i);
         linear(b, &m->up, name, c->t5.ff, c->t5.d, false);
     }
     snprintf(name, sizeof name, "layer.%d.DenseReluDense.wo", index);
@@ -216,14 +219,17 @@ static void build_stack(builder *b, b2_t5_stack *s, const char *kind)
         b2_t5_layer *l = &s->layer[i];
         at(b, "language_model.%s.block.%d.", kind, i);
         t5_attention(b, &l->self, "layer.0.SelfAttention", false);
-        if (i == 0) add(b, &s->relbias, "layer.0.SelfAttention.relative_attention_bias.weight", c->t5.buckets, c->t5.heads);
+        if (i == 0)
+            add(b, &s->relbias, "layer.0.SelfAttention.relative_attention_bias.weight", c->t5.buckets,
+                c->t5.heads);
         norm(b, &l->ln_self, "layer.0.layer_norm", c->t5.d, c->t5.eps, false);
         if (s->decoder) {
             t5_attention(b, &l->cross, "layer.1.EncDecAttention", true);
             norm(b, &l->ln_cross, "layer.1.layer_norm", c->t5.d, c->t5.eps, false);
         }
         t5_feed_forward(b, &l->ff, s->decoder ? 2 : 1);
-        norm(b, &l->ln_ff, s->decoder ? "layer.2.layer_norm" : "layer.1.layer_norm", c->t5.d, c->t5.eps, false);
+        norm(b, &l->ln_ff, s->decoder ? "layer.2.layer_norm" : "layer.1.layer_norm", c->t5.d, c->t5.eps,
+             false);
         l->site = b->site;
         b->site += 3;
     }
@@ -253,12 +259,17 @@ blip2_status b2_net_new(b2_net **out, const b2_config *c, blip2_error *e)
     n->c = *c;
     n->vit.layer = calloc((size_t)c->vit.layers, sizeof *n->vit.layer);
     n->qf.layer = calloc((size_t)c->qf.layers, sizeof *n->qf.layer);
-    n->enc = (b2_t5_stack){.layer = calloc((size_t)c->t5.enc_layers, sizeof(b2_t5_layer)), .layers = c->t5.enc_layers};
-    n->dec = (b2_t5_stack){.layer = calloc((size_t)c->t5.dec_layers, sizeof(b2_t5_layer)), .layers = c->t5.dec_layers, .decoder = true};
+    n->enc = (b2_t5_stack){.layer = calloc((size_t)c->t5.enc_layers, sizeof(b2_t5_layer)),
+                           .layers = c->t5.enc_layers};
+    n->dec = (b2_t5_stack){.layer = calloc((size_t)c->t5.dec_layers, sizeof(b2_t5_layer)),
+                           .layers = c->t5.dec_layers,
+                           .decoder = true};
     n->tape = b2_tape_new(c);
     builder b = {.net = n, .site = 1};
-    if (n->vit.layer && n->qf.layer && n->enc.layer && n->dec.layer && n->tape) build(&b);
-    else b.failed = true;
+    if (n->vit.layer && n->qf.layer && n->enc.layer && n->dec.layer && n->tape)
+        build(&b);
+    else
+        b.failed = true;
     if (b.failed) {
         b2_net_free(n);
         return B2_NOMEM(e, "a model's layers");
@@ -299,7 +310,8 @@ int b2_net_find(const b2_net *n, const char *name)
 static void stack_dropout(b2_t5_stack *s, float p)
 {
     s->drop = p;
-    for (int i = 0; i < s->layers; i++) s->layer[i].self.drop = s->layer[i].cross.drop = s->layer[i].ff.drop = p;
+    for (int i = 0; i < s->layers; i++)
+        s->layer[i].self.drop = s->layer[i].cross.drop = s->layer[i].ff.drop = p;
 }
 
 void b2_net_set_dropout(b2_net *n, float t5, float qf_hidden, float qf_attn)

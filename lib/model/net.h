@@ -1,5 +1,6 @@
-/* The binding: the whole model as a tree of layers whose parameters are views. A session and a trainer each hold one
- * of their own and point its parameters where they like; weights themselves belong to the model or the trainer. */
+/* The binding: the whole model as a tree of layers whose parameters are views. A session and a trainer
+ * each hold one of their own and point its parameters where they like; weights themselves belong to the
+ * model or the trainer. */
 #ifndef B2_MODEL_NET_H
 #define B2_MODEL_NET_H
 #include "model/config.h"
@@ -28,7 +29,7 @@ typedef struct b2_qformer {
     b2_param query; /* [queries, hidden] */
     b2_norm ln;
     b2_qf_layer *layer;
-    float drop;     /* hidden_dropout_prob in training, 0 otherwise */
+    float drop; /* hidden_dropout_prob in training, 0 otherwise */
     uint32_t site;
 } b2_qformer;
 
@@ -52,14 +53,14 @@ typedef enum { B2_PART_VIT, B2_PART_QFORMER, B2_PART_PROJECTION, B2_PART_T5 } b2
 
 /* One tensor of the checkpoint. */
 typedef struct b2_param_ref {
-    char name[112];    /* as in the file, e.g. "language_model.encoder.block.0.layer.0.SelfAttention.q.weight" */
+    char name[112]; /* as in the file, e.g. "language_model.encoder.block.0.layer.0.SelfAttention.q.weight" */
     int rank;
     int64_t shape[4];
     b2_param *param;   /* inside the net */
     b2_linear *linear; /* the linear whose weight this is, with `block`; NULL for everything else */
     int block;
     b2_part part;
-    bool matrix;       /* may stay in the file's bf16; vectors and small tables are f32 */
+    bool matrix; /* may stay in the file's bf16; vectors and small tables are f32 */
 } b2_param_ref;
 
 typedef struct b2_net {
@@ -67,10 +68,10 @@ typedef struct b2_net {
     b2_vit vit;
     b2_qformer qf;
     b2_linear proj;
-    b2_param shared;    /* [vocab, d] */
+    b2_param shared; /* [vocab, d] */
     b2_t5_stack enc, dec;
-    b2_linear head;     /* lm_head; its view is shared's when the file has no lm_head */
-    b2_param_ref *ref;  /* every tensor, in the file's natural order; lm_head last */
+    b2_linear head;    /* lm_head; its view is shared's when the file has no lm_head */
+    b2_param_ref *ref; /* every tensor, in the file's natural order; lm_head last */
     int refs;
     b2_lora_slot *slots; /* owned by whoever attached adapters; see lora.h */
     int n_slots;

@@ -1,4 +1,5 @@
-/* The Q-Former: post-norm BERT over learnt queries with cross-attention to the picture (Blip2QFormerModel). */
+/* The Q-Former: post-norm BERT over learnt queries with cross-attention to the picture
+ * (Blip2QFormerModel). */
 #include "model/parts.h"
 
 /* h = LN(t), t = h + drop(sub-layer);  the norm's input is kept for backward. */
@@ -22,7 +23,8 @@ static b2_mha_io io_of(int n, int tq, int tk)
     return io;
 }
 
-static b2_tensor attend_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_dual *h, const b2_tensor *e, int n, float drop, uint32_t site)
+static b2_tensor attend_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_dual *h,
+                            const b2_tensor *e, int n, float drop, uint32_t site)
 {
     const b2_mha_io io = io_of(n, h->f.rows / n, (e ? e->rows : h->f.rows) / n);
     b2_tensor t = residual(p, &h->f);
@@ -38,7 +40,8 @@ static b2_tensor attend_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, 
     return t;
 }
 
-static b2_tensor feed_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, const b2_dual *h, int n, float drop, uint32_t site)
+static b2_tensor feed_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, const b2_dual *h, int n,
+                          float drop, uint32_t site)
 {
     b2_tensor t = residual(p, &h->f);
     if (drop <= 0.0f) {
@@ -53,7 +56,8 @@ static b2_tensor feed_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, co
     return t;
 }
 
-static void layer_fwd(const b2_pass *p, const b2_qf_layer *l, b2_qf_saved *s, b2_dual *h, const b2_tensor *e, int n, float drop)
+static void layer_fwd(const b2_pass *p, const b2_qf_layer *l, b2_qf_saved *s, b2_dual *h, const b2_tensor *e,
+                      int n, float drop)
 {
     b2_tensor t = attend_fwd(p, &l->self, &s->self, h, NULL, n, drop, l->site);
     post_norm(p, &l->ln_self, &s->ln_self, &t, h);
@@ -75,7 +79,8 @@ static b2_tensor dropped(const b2_pass *p, const b2_tensor *dt, int n, float dro
 }
 
 /* dh: gradient of the layer's output on entry, of its input on return. */
-static void layer_bwd(const b2_pass *p, const b2_qf_layer *l, const b2_qf_saved *s, b2_tensor *dh, b2_tensor *de, float beta_e, int n, float drop)
+static void layer_bwd(const b2_pass *p, const b2_qf_layer *l, const b2_qf_saved *s, b2_tensor *dh,
+                      b2_tensor *de, float beta_e, int n, float drop)
 {
     const int tq = dh->rows / n;
     const size_t mark = b2_arena_mark(p->q->scratch);

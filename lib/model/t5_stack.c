@@ -1,5 +1,6 @@
-/* T5's encoder and decoder stacks (T5Stack in modeling_t5.py): pre-norm, RMS norms, relative bias shared by all
- * layers of a stack, dropout on the input, the probabilities, each sub-layer, the inner product and the output. */
+/* T5's encoder and decoder stacks (T5Stack in modeling_t5.py): pre-norm, RMS norms, relative bias shared
+ * by all layers of a stack, dropout on the input, the probabilities, each sub-layer, the inner product and
+ * the output. */
 #include "model/parts.h"
 
 /* The relative bias by distance: columns are key - query + t-1. */
@@ -18,8 +19,15 @@ static bias_view bias_fwd(const b2_pass *p, const b2_t5_stack *s, const b2_confi
 
 static b2_mha_io self_io(const b2_t5_stack *s, const b2_stack_io *io, const bias_view *b)
 {
-    const b2_mha_io r = {.batch = io->batch, .tq = io->t, .tk = io->t, .klen = s->decoder ? NULL : io->len, .bias = b->p, .dbias = b->g,
-                         .ldbias = b->n, .bias0 = b->zero, .causal = s->decoder};
+    const b2_mha_io r = {.batch = io->batch,
+                         .tq = io->t,
+                         .tk = io->t,
+                         .klen = s->decoder ? NULL : io->len,
+                         .bias = b->p,
+                         .dbias = b->g,
+                         .ldbias = b->n,
+                         .bias0 = b->zero,
+                         .causal = s->decoder};
     return r;
 }
 
@@ -30,8 +38,9 @@ static b2_mha_io cross_io(const b2_stack_io *io)
 }
 
 /* x += drop(mha(norm(x))) */
-static void attend_fwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, b2_norm_saved *ns, b2_mha_saved *ms, const b2_mha_io *io,
-                       b2_tensor *x, const b2_tensor *enc, float drop, uint32_t site)
+static void attend_fwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, b2_norm_saved *ns,
+                       b2_mha_saved *ms, const b2_mha_io *io, b2_tensor *x, const b2_tensor *enc, float drop,
+                       uint32_t site)
 {
     const size_t mark = b2_arena_mark(p->q->scratch);
     b2_tensor h = b2_keep(p, p->act, x->rows, x->cols);
@@ -47,8 +56,9 @@ static void attend_fwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, b2_n
 }
 
 /* dx += norm'(mha'(drop(dx)));  below: false when nothing under this sub-layer wants a gradient. */
-static void attend_bwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, const b2_norm_saved *ns, const b2_mha_saved *ms,
-                       const b2_mha_io *io, b2_tensor *dx, b2_tensor *denc, float beta_enc, float drop, uint32_t site, bool below)
+static void attend_bwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, const b2_norm_saved *ns,
+                       const b2_mha_saved *ms, const b2_mha_io *io, b2_tensor *dx, b2_tensor *denc,
+                       float beta_enc, float drop, uint32_t site, bool below)
 {
     b2_queue *q = p->q;
     const size_t mark = b2_arena_mark(q->scratch);
@@ -64,7 +74,8 @@ static void attend_bwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, cons
     b2_arena_release(q->scratch, mark);
 }
 
-static void feed_fwd(const b2_pass *p, const b2_t5_layer *l, b2_t5_saved *s, b2_tensor *x, int items, float drop, uint32_t site)
+static void feed_fwd(const b2_pass *p, const b2_t5_layer *l, b2_t5_saved *s, b2_tensor *x, int items,
+                     float drop, uint32_t site)
 {
     const size_t mark = b2_arena_mark(p->q->scratch);
     b2_tensor h = b2_keep(p, p->act, x->rows, x->cols);
@@ -79,7 +90,8 @@ static void feed_fwd(const b2_pass *p, const b2_t5_layer *l, b2_t5_saved *s, b2_
     b2_arena_release(p->q->scratch, mark);
 }
 
-static void feed_bwd(const b2_pass *p, const b2_t5_layer *l, const b2_t5_saved *s, b2_tensor *dx, int items, float drop, uint32_t site)
+static void feed_bwd(const b2_pass *p, const b2_t5_layer *l, const b2_t5_saved *s, b2_tensor *dx, int items,
+                     float drop, uint32_t site)
 {
     b2_queue *q = p->q;
     const size_t mark = b2_arena_mark(q->scratch);
@@ -93,29 +105,34 @@ static void feed_bwd(const b2_pass *p, const b2_t5_layer *l, const b2_t5_saved *
     b2_arena_release(q->scratch, mark);
 }
 
-static void layer_fwd(const b2_pass *p, const b2_t5_stack *st, int i, b2_t5_saved *s, const b2_stack_io *io, const bias_view *b, b2_tensor *x,
-                      const b2_tensor *enc)
+static void layer_fwd(const b2_pass *p, const b2_t5_stack *st, int i, b2_t5_saved *s, const b2_stack_io *io,
+                      const bias_view *b, b2_tensor *x, const b2_tensor *enc)
 {
     const b2_t5_layer *l = &st->layer[i];
     const b2_mha_io self = self_io(st, io, b), cross = cross_io(io);
     attend_fwd(p, &l->ln_self, &l->self, &s->ln_self, &s->self, &self, x, NULL, st->drop, l->site);
-    if (st->decoder) attend_fwd(p, &l->ln_cross, &l->cross, &s->ln_cross, &s->cross, &cross, x, enc, st->drop, l->site + 1);
+    if (st->decoder)
+        attend_fwd(p, &l->ln_cross, &l->cross, &s->ln_cross, &s->cross, &cross, x, enc, st->drop,
+                   l->site + 1);
     feed_fwd(p, l, s, x, io->batch, st->drop, l->site + 2);
 }
 
-static void layer_bwd(const b2_pass *p, const b2_t5_stack *st, int i, const b2_t5_saved *s, const b2_stack_io *io, const bias_view *b,
-                      b2_tensor *dx, b2_tensor *denc, float beta_enc, bool below)
+static void layer_bwd(const b2_pass *p, const b2_t5_stack *st, int i, const b2_t5_saved *s,
+                      const b2_stack_io *io, const bias_view *b, b2_tensor *dx, b2_tensor *denc,
+                      float beta_enc, bool below)
 {
     const b2_t5_layer *l = &st->layer[i];
     const b2_mha_io self = self_io(st, io, b), cross = cross_io(io);
     feed_bwd(p, l, s, dx, io->batch, st->drop, l->site + 2);
     if (st->decoder)
-        attend_bwd(p, &l->ln_cross, &l->cross, &s->ln_cross, &s->cross, &cross, dx, denc, beta_enc, st->drop, l->site + 1, true);
-    attend_bwd(p, &l->ln_self, &l->self, &s->ln_self, &s->self, &self, dx, NULL, 0.0f, st->drop, l->site, below);
+        attend_bwd(p, &l->ln_cross, &l->cross, &s->ln_cross, &s->cross, &cross, dx, denc, beta_enc, st->drop,
+                   l->site + 1, true);
+    attend_bwd(p, &l->ln_self, &l->self, &s->ln_self, &s->self, &self, dx, NULL, 0.0f, st->drop, l->site,
+               below);
 }
 
-void b2_stack_fwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_norm_saved *final, const b2_config *c, const b2_stack_io *io,
-                  b2_tensor *x, const b2_tensor *enc, b2_tensor *y)
+void b2_stack_fwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_norm_saved *final,
+                  const b2_config *c, const b2_stack_io *io, b2_tensor *x, const b2_tensor *enc, b2_tensor *y)
 {
     b2_queue *q = p->q;
     const char *part = s->decoder ? "decoder" : "encoder";
@@ -139,8 +156,8 @@ void b2_stack_fwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_
 
 static bool layer_trains(const b2_t5_layer *l)
 {
-    return b2_mha_trains(&l->self) || b2_mha_trains(&l->cross) || b2_mlp_trains(&l->ff) || b2_norm_trains(&l->ln_self) ||
-           b2_norm_trains(&l->ln_cross) || b2_norm_trains(&l->ln_ff);
+    return b2_mha_trains(&l->self) || b2_mha_trains(&l->cross) || b2_mlp_trains(&l->ff) ||
+           b2_norm_trains(&l->ln_self) || b2_norm_trains(&l->ln_cross) || b2_norm_trains(&l->ln_ff);
 }
 
 /* The lowest layer that the backward pass must reach. */
@@ -152,10 +169,14 @@ static int lowest(const b2_t5_stack *s, bool bottom)
     return i;
 }
 
-bool b2_stack_trains(const b2_t5_stack *s) { return b2_norm_trains(&s->final) || s->relbias.g || lowest(s, false) < s->layers; }
+bool b2_stack_trains(const b2_t5_stack *s)
+{
+    return b2_norm_trains(&s->final) || s->relbias.g || lowest(s, false) < s->layers;
+}
 
-void b2_stack_bwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_norm_saved *final, const b2_config *c, const b2_stack_io *io,
-                  b2_tensor *dx, const b2_tensor *enc, b2_tensor *denc, bool bottom)
+void b2_stack_bwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_norm_saved *final,
+                  const b2_config *c, const b2_stack_io *io, b2_tensor *dx, const b2_tensor *enc,
+                  b2_tensor *denc, bool bottom)
 {
     b2_queue *q = p->q;
     const int low = denc ? 0 : lowest(s, bottom);
@@ -169,7 +190,8 @@ void b2_stack_bwd(const b2_pass *p, const b2_t5_stack *s, b2_t5_saved *tape, b2_
         b2_zero(q, &db);
         b.g = db.p;
     }
-    for (int i = s->layers - 1; i >= low && b2_queue_at(q, s->decoder ? "decoder backward" : "encoder backward", i); i--) {
+    for (int i = s->layers - 1;
+         i >= low && b2_queue_at(q, s->decoder ? "decoder backward" : "encoder backward", i); i--) {
         const size_t saved = b2_arena_mark(p->save);
         if (p->recompute) layer_fwd(p, s, i, &tape[i], io, &b, &tape[i].x, enc);
         layer_bwd(p, s, i, &tape[i], io, &b, dx, denc, i == s->layers - 1 ? 0.0f : 1.0f, bottom || i > low);

@@ -1,5 +1,5 @@
-/* Saved activations of one training pass: one record a layer. The structs live as long as the net; the tensors in
- * them are views into the pass's save arena. */
+/* Saved activations of one training pass: one record a layer. The structs live as long as the net; the
+ * tensors in them are views into the pass's save arena. */
 #ifndef B2_MODEL_TAPE_H
 #define B2_MODEL_TAPE_H
 #include "model/net.h"

@@ -1,4 +1,5 @@
-/* The vision transformer (EVA-CLIP g): Blip2VisionModel in modeling_blip_2.py. Pre-norm, no mask, no dropout. */
+/* The vision transformer (EVA-CLIP g): Blip2VisionModel in modeling_blip_2.py. Pre-norm, no mask, no
+ * dropout. */
 #include "model/parts.h"
 
 b2_dual b2_dual_new(const b2_pass *p, b2_arena *a, int rows, int cols)
@@ -99,7 +100,8 @@ bool b2_vit_trains(const b2_net *net)
 {
     for (int i = 0; i < net->refs; i++) {
         const b2_param_ref *r = &net->ref[i];
-        if (r->part == B2_PART_VIT && (r->param->g || (r->linear && b2_linear_trains(r->linear)))) return true;
+        if (r->part == B2_PART_VIT && (r->param->g || (r->linear && b2_linear_trains(r->linear))))
+            return true;
     }
     return false;
 }

@@ -1,4 +1,5 @@
-/* The whole model: picture → tokens → encoder → decoder → loss, and back. Read it beside model.md's section 3. */
+/* The whole model: picture → tokens → encoder → decoder → loss, and back. Read it beside model.md's
+ * section 3. */
 #include <math.h>
 #include "model/parts.h"
 
@@ -10,7 +11,8 @@ int b2_encoder_ids(const b2_config *c, const int32_t *text, int n, int base, int
     if (!placeholders) {
         while (image < c->qf.queries) out[at++] = -1 - (base + image++);
     }
-    for (int i = 0; i < n; i++) out[at++] = c->image_token >= 0 && text[i] == c->image_token ? -1 - (base + image++) : text[i];
+    for (int i = 0; i < n; i++)
+        out[at++] = c->image_token >= 0 && text[i] == c->image_token ? -1 - (base + image++) : text[i];
     return at;
 }
 
@@ -21,7 +23,8 @@ static void tap(const b2_pass *p, float *to, const b2_tensor *x)
     b2_copy(p->q, &y, x);
 }
 
-void b2_image_infer(const b2_pass *p, const b2_net *net, const float *pixels, int n, b2_tensor *out, const b2_taps *taps)
+void b2_image_infer(const b2_pass *p, const b2_net *net, const float *pixels, int n, b2_tensor *out,
+                    const b2_taps *taps)
 {
     b2_queue *q = p->q;
     const b2_config *c = &net->c;
@@ -42,7 +45,8 @@ void b2_image_infer(const b2_pass *p, const b2_net *net, const float *pixels, in
     b2_arena_release(q->scratch, mark);
 }
 
-void b2_encoder_infer(const b2_pass *p, const b2_net *net, const b2_tensor *image, const int32_t *ids, const int32_t *len, int batch, int t, b2_tensor *enc)
+void b2_encoder_infer(const b2_pass *p, const b2_net *net, const b2_tensor *image, const int32_t *ids,
+                      const int32_t *len, int batch, int t, b2_tensor *enc)
 {
     b2_queue *q = p->q;
     const b2_config *c = &net->c;
@@ -56,8 +60,9 @@ void b2_encoder_infer(const b2_pass *p, const b2_net *net, const b2_tensor *imag
 
 /* What one training pass has in hand. */
 typedef struct pass_state {
-    b2_tensor image, enc, y, logits; /* image tokens; encoder output; decoder output; logits, later their gradient */
-    b2_dual h;                       /* Q-Former output */
+    b2_tensor image, enc, y,
+        logits; /* image tokens; encoder output; decoder output; logits, later their gradient */
+    b2_dual h;  /* Q-Former output */
     bool image_trains, enc_trains;
 } pass_state;
 
@@ -103,7 +108,8 @@ static void image_bwd(const b2_pass *p, const b2_net *net, const b2_batch *b, co
 
 static float head_scale(const b2_config *c) { return c->t5.scale_out ? 1.0f / sqrtf((float)c->t5.d) : 1.0f; }
 
-static void language_fwd(const b2_pass *p, const b2_net *net, const b2_batch *b, pass_state *s, double *loss, bool loss_only)
+static void language_fwd(const b2_pass *p, const b2_net *net, const b2_batch *b, pass_state *s, double *loss,
+                         bool loss_only)
 {
     b2_queue *q = p->q;
     const b2_config *c = &net->c;
@@ -138,13 +144,15 @@ static void language_bwd(const b2_pass *p, const b2_net *net, const b2_batch *b,
     b2_linear_bwd(p, &net->head, &net->tape->head, &dz, &s->logits, head_scale(c), 0.0f);
     if (s->enc_trains) dx = b2_scratch(q, B2_F32, s->enc.rows, c->t5.d);
     if (s->enc_trains || words || b2_stack_trains(&net->dec))
-        b2_stack_bwd(p, &net->dec, net->tape->dec, &net->tape->dec_final, c, &dio, &dz, &s->enc, s->enc_trains ? &dx : NULL, words);
+        b2_stack_bwd(p, &net->dec, net->tape->dec, &net->tape->dec_final, c, &dio, &dz, &s->enc,
+                     s->enc_trains ? &dx : NULL, words);
     if (words) b2_embed_bwd(q, &net->shared, NULL, &dz, b->dec_ids);
     if (s->enc_trains) {
         const bool bottom = words || s->image_trains;
         b2_tensor dimage = b2_scratch(q, B2_F32, s->image.rows, s->image.cols);
         b2_stack_bwd(p, &net->enc, net->tape->enc, &net->tape->enc_final, c, &eio, &dx, NULL, NULL, bottom);
-        if (bottom) b2_embed_bwd(q, words ? &net->shared : NULL, s->image_trains ? &dimage : NULL, &dx, b->enc_ids);
+        if (bottom)
+            b2_embed_bwd(q, words ? &net->shared : NULL, s->image_trains ? &dimage : NULL, &dx, b->enc_ids);
         if (s->image_trains) image_bwd(p, net, b, &dimage);
     }
     b2_arena_release(q->scratch, mark);

@@ -6,39 +6,47 @@
 #include "base/rng.h"
 #include "model/weights.h"
 
-static const char *const shared_names[] = {"language_model.shared.weight", "language_model.encoder.embed_tokens.weight",
+static const char *const shared_names[] = {"language_model.shared.weight",
+                                           "language_model.encoder.embed_tokens.weight",
                                            "language_model.decoder.embed_tokens.weight"};
 
 const b2_st_tensor *b2_weights_find(const b2_st_set *file, const char *name)
 {
     const b2_st_tensor *t = b2_st_find(file, name);
-    for (size_t i = 1; !t && strcmp(name, shared_names[0]) == 0 && i < 3; i++) t = b2_st_find(file, shared_names[i]);
+    for (size_t i = 1; !t && strcmp(name, shared_names[0]) == 0 && i < 3; i++)
+        t = b2_st_find(file, shared_names[i]);
     return t;
 }
 
 static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
 {
     size_t at = (size_t)snprintf(out, n, "[");
-    for (int i = 0; i < rank && at < n; i++) at += (size_t)snprintf(out + at, n - at, i ? ", %lld" : "%lld", (long long)shape[i]);
+    for (int i = 0; i < rank && at < n; i++)
+        at += (size_t)snprintf(out + at, n - at, i ? ", %lld" : "%lld", (long long)shape[i]);
     if (at < n) snprintf(out + at, n - at, "]");
 }
 
-static blip2_status check_tensor(const b2_st_tensor *t, const b2_param_ref *r, const char *dir, blip2_error *e)
+static blip2_status check_tensor(const b2_st_tensor *t, const b2_param_ref *r, const char *dir,
+                                 blip2_error *e)
 {
     char want[96], have[96];
     if (!t) {
         shape_text(want, sizeof want, r->rank, r->shape);
-        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: tensor \"%s\" %s is missing from the weights", dir, r->name, want);
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: tensor \"%s\" %s is missing from the weights", dir, r->name,
+                       want);
     }
     bool same = t->rank == r->rank;
     for (int i = 0; same && i < r->rank; i++) same = t->shape[i] == r->shape[i];
     if (!same) {
         shape_text(want, sizeof want, r->rank, r->shape);
         shape_text(have, sizeof have, t->rank, t->shape);
-        return b2_fail(e, BLIP2_ERR_SHAPE, "%s: tensor \"%s\": expected shape %s (from config.json), found %s", t->file, t->name, want, have);
+        return b2_fail(e, BLIP2_ERR_SHAPE,
+                       "%s: tensor \"%s\": expected shape %s (from config.json), found %s", t->file, t->name,
+                       want, have);
     }
     if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
-        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s", t->file, t->name, t->dtype_name);
+        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s",
+                       t->file, t->name, t->dtype_name);
     return BLIP2_OK;
 }
 
@@ -57,7 +65,8 @@ static float element(const b2_st_tensor *t, int64_t i)
 blip2_status b2_weights_read(const b2_st_tensor *t, int64_t first, int64_t n, float *out, blip2_error *e)
 {
     if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
-        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s", t->file, t->name, t->dtype_name);
+        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s",
+                       t->file, t->name, t->dtype_name);
     for (int64_t i = 0; i < n; i++) out[i] = element(t, first + i);
     return BLIP2_OK;
 }
@@ -76,17 +85,22 @@ static void convert_chunk(void *ctx, int64_t chunk, int worker)
     const int64_t lo = chunk * CONVERT_CHUNK, hi = lo + CONVERT_CHUNK < c->n ? lo + CONVERT_CHUNK : c->n;
     (void)worker;
     for (int64_t i = lo; i < hi; i++) {
-        if (c->type == B2_F32) ((float *)c->to)[i] = element(c->t, i);
-        else ((b2_bf16 *)c->to)[i] = b2_f32_to_bf16(element(c->t, i));
+        if (c->type == B2_F32)
+            ((float *)c->to)[i] = element(c->t, i);
+        else
+            ((b2_bf16 *)c->to)[i] = b2_f32_to_bf16(element(c->t, i));
     }
 }
 
-static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type, blip2_error *e)
+static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type,
+                                blip2_error *e)
 {
     const int64_t n = (int64_t)p->rows * p->cols;
     const size_t bytes = (size_t)n * b2_dtype_size(type);
     void *to = b2_account_alloc(&m->device->memory, bytes);
-    if (!to) return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)", t->file, t->name, bytes);
+    if (!to)
+        return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)",
+                       t->file, t->name, bytes);
     convert c = {t, to, type, n};
     b2_pool_run(m->device->pool, (n + CONVERT_CHUNK - 1) / CONVERT_CHUNK, convert_chunk, &c);
     m->copies[m->n_copies] = to;
@@ -97,7 +111,8 @@ static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor 
     return BLIP2_OK;
 }
 
-/* Type of a matrix in memory: f32 mode keeps what the file has (f16 widens); bf16 mode has bf16 everywhere. */
+/* Type of a matrix in memory: f32 mode keeps what the file has (f16 widens); bf16 mode has bf16
+ * everywhere. */
 static b2_dtype target_type(const blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t)
 {
     if (!r->matrix) return B2_F32;
@@ -108,7 +123,8 @@ static b2_dtype target_type(const blip2_model *m, const b2_param_ref *r, const b
 static blip2_status bind_one(blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t, blip2_error *e)
 {
     const b2_dtype want = target_type(m, r, t);
-    const bool same = (want == B2_F32 && t->dtype == B2_ST_F32) || (want == B2_BF16 && t->dtype == B2_ST_BF16);
+    const bool same =
+        (want == B2_F32 && t->dtype == B2_ST_F32) || (want == B2_BF16 && t->dtype == B2_ST_BF16);
     const bool aligned = (uintptr_t)t->data % b2_dtype_size(want) == 0;
     if (!same || !aligned) return copy_tensor(m, r->param, t, want, e);
     r->param->p = t->data;
@@ -139,7 +155,9 @@ static void warn_unused(const blip2_model *m, size_t used)
 {
     const size_t total = b2_st_count(m->file);
     if (total > used)
-        b2_logf(&m->device->log, B2_LOG_DEBUG, "%s: %zu of %zu tensors belong to no part of the model and are ignored", m->dir, total - used, total);
+        b2_logf(&m->device->log, B2_LOG_DEBUG,
+                "%s: %zu of %zu tensors belong to no part of the model and are ignored", m->dir, total - used,
+                total);
 }
 
 blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
@@ -183,7 +201,8 @@ uint64_t b2_weights_hash(const blip2_model *m)
             h = b2_hash64(h, t->data, t->bytes);
             continue;
         }
-        for (size_t k = 0; k < PIECES; k++) h = b2_hash64(h, t->data + (t->bytes - PIECE) / (PIECES - 1) * k, PIECE);
+        for (size_t k = 0; k < PIECES; k++)
+            h = b2_hash64(h, t->data + (t->bytes - PIECE) / (PIECES - 1) * k, PIECE);
     }
     return b2_mix64(h ^ (uint64_t)m->act);
 }

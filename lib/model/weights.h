@@ -3,8 +3,8 @@
 #define B2_MODEL_WEIGHTS_H
 #include "model/model.h"
 
-/* Points every parameter of m->net at its tensor in m->file, in place where type and alignment allow, else at a copy
- * (m->copies). Missing tensors and wrong shapes are errors that name file and tensor. */
+/* Points every parameter of m->net at its tensor in m->file, in place where type and alignment allow, else
+ * at a copy (m->copies). Missing tensors and wrong shapes are errors that name file and tensor. */
 blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e);
 void b2_weights_free(blip2_model *m);
 /* Content key: names, shapes, types and bytes (large tensors sampled). */

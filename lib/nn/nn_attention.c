@@ -1,4 +1,5 @@
-/* Multi-head attention with its projections: self (one packed q,k,v linear) and cross (q, and k,v from elsewhere). */
+/* Multi-head attention with its projections: self (one packed q,k,v linear) and cross (q, and k,v from
+ * elsewhere). */
 #include "nn/nn.h"
 
 static bool is_cross(const b2_mha *m) { return m->kv.n > 0; }
@@ -9,13 +10,31 @@ static b2_attn geometry(const b2_mha *m, const b2_mha_io *io, const b2_tensor *q
     const int width = m->heads * m->dim;
     const float *q = q3->p, *k = is_cross(m) ? kv2->p : q + width;
     const int ldk = is_cross(m) ? kv2->ld : q3->ld;
-    b2_attn a = {.q = q, .k = k, .v = k + width, .ldq = q3->ld, .ldk = ldk, .ldv = ldk, .batch = io->batch, .heads = m->heads,
-                 .dim = m->dim, .tq = io->tq, .tk = io->tk, .krows = io->tk, .scale = m->scale, .bias = io->bias,
-                 .ldbias = io->ldbias, .bias0 = io->bias0, .klen = io->klen, .causal = io->causal, .drop = m->drop, .site = m->site};
+    b2_attn a = {.q = q,
+                 .k = k,
+                 .v = k + width,
+                 .ldq = q3->ld,
+                 .ldk = ldk,
+                 .ldv = ldk,
+                 .batch = io->batch,
+                 .heads = m->heads,
+                 .dim = m->dim,
+                 .tq = io->tq,
+                 .tk = io->tk,
+                 .krows = io->tk,
+                 .scale = m->scale,
+                 .bias = io->bias,
+                 .ldbias = io->ldbias,
+                 .bias0 = io->bias0,
+                 .klen = io->klen,
+                 .causal = io->causal,
+                 .drop = m->drop,
+                 .site = m->site};
     return a;
 }
 
-void b2_mha_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_mha_io *io, b2_tensor *y, const b2_tensor *x, const b2_tensor *enc, float beta)
+void b2_mha_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_mha_io *io, b2_tensor *y,
+                const b2_tensor *x, const b2_tensor *enc, float beta)
 {
     b2_queue *q = p->q;
     const bool keep = s && p->save;
@@ -39,8 +58,8 @@ void b2_mha_fwd(const b2_pass *p, const b2_mha *m, b2_mha_saved *s, const b2_mha
     b2_arena_release(q->scratch, mark);
 }
 
-void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const b2_mha_io *io, b2_tensor *dx, float beta, b2_tensor *denc,
-                float beta_enc, const b2_tensor *dy)
+void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const b2_mha_io *io, b2_tensor *dx,
+                float beta, b2_tensor *denc, float beta_enc, const b2_tensor *dy)
 {
     b2_queue *q = p->q;
     const int width = m->heads * m->dim;
@@ -49,7 +68,8 @@ void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const 
     b2_linear_bwd(p, &m->o, &s->o, &dctx, dy, 1.0f, 0.0f);
     b2_tensor d3 = b2_scratch(q, B2_F32, s->q3.rows, s->q3.cols), d2 = d3;
     if (is_cross(m)) d2 = b2_scratch(q, B2_F32, s->kv2.rows, s->kv2.cols);
-    b2_tensor dq = b2_cols(&d3, 0, width), dk = b2_cols(&d2, is_cross(m) ? 0 : width, width), dv = b2_cols(&d2, is_cross(m) ? width : 2 * width, width);
+    b2_tensor dq = b2_cols(&d3, 0, width), dk = b2_cols(&d2, is_cross(m) ? 0 : width, width),
+              dv = b2_cols(&d2, is_cross(m) ? width : 2 * width, width);
     const b2_attn a = geometry(m, io, &s->q3, &s->kv2);
     b2_attention_bwd(q, &dq, &dk, &dv, io->dbias, &dctx, s->lse, &a);
     if (is_cross(m)) b2_linear_bwd(p, &m->kv, &s->kv, denc, &d2, 1.0f, beta_enc);

@@ -37,7 +37,10 @@ static b2_param matrix(const float *p, int rows, int cols)
     return m;
 }
 
-static const b2_lora_slot *slot_of(const b2_linear *l, int i) { return l->lora[i] && l->lora[i]->n ? l->lora[i] : NULL; }
+static const b2_lora_slot *slot_of(const b2_linear *l, int i)
+{
+    return l->lora[i] && l->lora[i]->n ? l->lora[i] : NULL;
+}
 
 /* x itself, or a dropped copy in scratch. */
 static b2_tensor lora_input(const b2_pass *p, const b2_lora_slot *s, const b2_tensor *x, int items)
@@ -48,7 +51,8 @@ static b2_tensor lora_input(const b2_pass *p, const b2_lora_slot *s, const b2_te
     return d;
 }
 
-static void lora_fwd(const b2_pass *p, const b2_lora_slot *slot, b2_tensor *keep_u, b2_tensor *y, const b2_tensor *x, int items, float alpha)
+static void lora_fwd(const b2_pass *p, const b2_lora_slot *slot, b2_tensor *keep_u, b2_tensor *y,
+                     const b2_tensor *x, int items, float alpha)
 {
     b2_lora_ab ab[B2_MAX_ADAPTERS];
     const int per_item = items > 0 ? x->rows / items : 0;
@@ -64,7 +68,8 @@ static void lora_fwd(const b2_pass *p, const b2_lora_slot *slot, b2_tensor *keep
     b2_arena_release(p->q->scratch, mark);
 }
 
-void b2_linear_fwd(const b2_pass *p, const b2_linear *l, b2_linear_saved *s, b2_tensor *y, const b2_tensor *x, int items, float alpha, float beta)
+void b2_linear_fwd(const b2_pass *p, const b2_linear *l, b2_linear_saved *s, b2_tensor *y, const b2_tensor *x,
+                   int items, float alpha, float beta)
 {
     const b2_wblocks w = blocks_of(l);
     b2_gemm(p->q, y, x, &w, alpha, beta);
@@ -82,7 +87,8 @@ void b2_linear_fwd(const b2_pass *p, const b2_linear *l, b2_linear_saved *s, b2_
 }
 
 /* du = scale dy B;  dB += scale dy^T u;  dA += du^T drop(x);  dx += mask(du A) */
-static void lora_bwd(const b2_pass *p, const b2_lora_slot *slot, const b2_linear_saved *s, const b2_tensor *u, b2_tensor *dx, const b2_tensor *dy, float alpha)
+static void lora_bwd(const b2_pass *p, const b2_lora_slot *slot, const b2_linear_saved *s, const b2_tensor *u,
+                     b2_tensor *dx, const b2_tensor *dy, float alpha)
 {
     b2_queue *q = p->q;
     const b2_lora_ab *ab = &slot->ab[0];
@@ -106,7 +112,8 @@ static void lora_bwd(const b2_pass *p, const b2_lora_slot *slot, const b2_linear
     b2_arena_release(q->scratch, mark);
 }
 
-void b2_linear_bwd(const b2_pass *p, const b2_linear *l, const b2_linear_saved *s, b2_tensor *dx, const b2_tensor *dy, float alpha, float beta)
+void b2_linear_bwd(const b2_pass *p, const b2_linear *l, const b2_linear_saved *s, b2_tensor *dx,
+                   const b2_tensor *dy, float alpha, float beta)
 {
     const b2_wblocks w = blocks_of(l);
     if (dx) b2_gemm_dx(p->q, dx, dy, &w, alpha, beta);

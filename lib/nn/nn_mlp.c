@@ -1,7 +1,8 @@
 /* Feed forward: down(drop(fn(up x))) or, gated, down(drop(fn(wi_0 x) * wi_1 x)). */
 #include "nn/nn.h"
 
-void b2_mlp_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, b2_tensor *y, const b2_tensor *x, int items, float beta)
+void b2_mlp_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, b2_tensor *y, const b2_tensor *x,
+                int items, float beta)
 {
     b2_queue *q = p->q;
     const bool keep = s && p->save;
@@ -9,15 +10,18 @@ void b2_mlp_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, b2_tensor *y
     b2_tensor gu = b2_keep(p, B2_F32, x->rows, b2_linear_out(&m->up));
     b2_tensor a = b2_keep(p, p->act, x->rows, b2_linear_in(&m->down));
     b2_linear_fwd(p, &m->up, keep ? &s->up : NULL, &gu, x, items, 1.0f, 0.0f);
-    if (m->gated) b2_glu(q, &a, &gu, m->fn);
-    else b2_act(q, &a, &gu, m->fn);
+    if (m->gated)
+        b2_glu(q, &a, &gu, m->fn);
+    else
+        b2_act(q, &a, &gu, m->fn);
     b2_dropout(q, &a, &a, items, m->drop, m->site);
     b2_linear_fwd(p, &m->down, keep ? &s->down : NULL, y, &a, items, 1.0f, beta);
     if (keep) s->gu = gu;
     b2_arena_release(q->scratch, mark);
 }
 
-void b2_mlp_bwd(const b2_pass *p, const b2_mlp *m, const b2_mlp_saved *s, b2_tensor *dx, float beta, const b2_tensor *dy, int items)
+void b2_mlp_bwd(const b2_pass *p, const b2_mlp *m, const b2_mlp_saved *s, b2_tensor *dx, float beta,
+                const b2_tensor *dy, int items)
 {
     b2_queue *q = p->q;
     const size_t mark = b2_arena_mark(q->scratch);
@@ -25,8 +29,10 @@ void b2_mlp_bwd(const b2_pass *p, const b2_mlp *m, const b2_mlp_saved *s, b2_ten
     b2_tensor dgu = m->gated ? b2_scratch(q, B2_F32, dy->rows, s->gu.cols) : da;
     b2_linear_bwd(p, &m->down, &s->down, &da, dy, 1.0f, 0.0f);
     b2_dropout(q, &da, &da, items, m->drop, m->site);
-    if (m->gated) b2_glu_bwd(q, &dgu, &da, &s->gu, m->fn);
-    else b2_act_bwd(q, &dgu, &da, &s->gu, m->fn);
+    if (m->gated)
+        b2_glu_bwd(q, &dgu, &da, &s->gu, m->fn);
+    else
+        b2_act_bwd(q, &dgu, &da, &s->gu, m->fn);
     b2_linear_bwd(p, &m->up, &s->up, dx, &dgu, 1.0f, beta);
     b2_arena_release(q->scratch, mark);
 }

@@ -1,7 +1,8 @@
 /* RMS norm (no bias) and layer norm behind one face. */
 #include "nn/nn.h"
 
-void b2_norm_fwd(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor *y, b2_tensor *y32, const b2_tensor *x)
+void b2_norm_fwd(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor *y, b2_tensor *y32,
+                 const b2_tensor *x)
 {
     const bool rms = !n->b.cols;
     float *stat = NULL;
@@ -17,10 +18,13 @@ void b2_norm_fwd(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor
     if (y && y32) b2_rmsnorm(p->q, y32, NULL, x, &n->w, n->eps);
 }
 
-void b2_norm_bwd(const b2_pass *p, const b2_norm *n, const b2_norm_saved *s, b2_tensor *dx, const b2_tensor *dy, float beta)
+void b2_norm_bwd(const b2_pass *p, const b2_norm *n, const b2_norm_saved *s, b2_tensor *dx,
+                 const b2_tensor *dy, float beta)
 {
-    if (!n->b.cols) b2_rmsnorm_bwd(p->q, dx, dy, &s->x, s->stat, &n->w, beta);
-    else b2_layernorm_bwd(p->q, dx, dy, &s->x, s->stat, &n->w, &n->b, beta);
+    if (!n->b.cols)
+        b2_rmsnorm_bwd(p->q, dx, dy, &s->x, s->stat, &n->w, beta);
+    else
+        b2_layernorm_bwd(p->q, dx, dy, &s->x, s->stat, &n->w, &n->b, beta);
 }
 
 void b2_norm_fwd_keep(const b2_pass *p, const b2_norm *n, b2_norm_saved *s, b2_tensor *y, const b2_tensor *x)

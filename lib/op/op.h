@@ -1,11 +1,12 @@
 /* Checked ops on tensors: the one place for shape checks, the sticky status, the dry run and the trace.
- * Each returns nothing: after a failure the rest does nothing, and the public entry reports the first failure. */
+ * Each returns nothing: after a failure the rest does nothing, and the public entry reports the first
+ * failure. */
 #ifndef B2_OP_OP_H
 #define B2_OP_OP_H
 #include "op/tensor.h"
 
 /* ---- linear ---- */
-typedef struct b2_wblocks { /* 1 to 3 weights that share an input, outputs side by side */
+typedef struct b2_wblocks {      /* 1 to 3 weights that share an input, outputs side by side */
     const b2_param *w[3], *b[3]; /* b[i] may be NULL */
     int n;
 } b2_wblocks;
@@ -13,18 +14,23 @@ int b2_wblocks_out(const b2_wblocks *w);
 /* y = beta*y + alpha * x W^T + b.   x: [m,k] T, y: [m, sum n] f32 (ld allowed) */
 void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w, float alpha, float beta);
 /* dx = beta*dx + alpha * dy W */
-void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblocks *w, float alpha, float beta);
+void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblocks *w, float alpha,
+                float beta);
 /* dw += alpha * dy^T x;  dw: [n,k] */
 void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x, float alpha);
 void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy);
 /* y += LoRA of each item's adapter; u [m, r] kept or NULL */
-void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset, const int32_t *which, int per_item);
+void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset,
+             const int32_t *which, int per_item);
 
 /* ---- norms ---- */
 void b2_rmsnorm(b2_queue *q, b2_tensor *y, float *r, const b2_tensor *x, const b2_param *w, float eps);
-void b2_rmsnorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const float *r, const b2_param *w, float beta);
-void b2_layernorm(b2_queue *q, b2_tensor *y, b2_tensor *y32, float *stat, const b2_tensor *x, const b2_param *g, const b2_param *b, float eps);
-void b2_layernorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const float *stat, const b2_param *g, const b2_param *b, float beta);
+void b2_rmsnorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const float *r,
+                    const b2_param *w, float beta);
+void b2_layernorm(b2_queue *q, b2_tensor *y, b2_tensor *y32, float *stat, const b2_tensor *x,
+                  const b2_param *g, const b2_param *b, float eps);
+void b2_layernorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const float *stat,
+                      const b2_param *g, const b2_param *b, float beta);
 
 /* ---- elementwise ---- */
 void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn);
@@ -37,21 +43,29 @@ void b2_zero(b2_queue *q, b2_tensor *y);
 void b2_copy(b2_queue *q, b2_tensor *y, const b2_tensor *x);
 /* Dropout of a tensor of `samples` equal parts; p == 0 does nothing (or copies/adds). */
 void b2_dropout(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site);
-void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site, float beta);
+void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site,
+                    float beta);
 
 /* ---- attention ---- */
 void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a);
-void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias, const b2_tensor *dctx, const float *lse, const b2_attn *a);
-void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional, int zero, int n);
-void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int max_distance, bool bidirectional, int zero, int n);
-void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0, const int32_t *pos, int batch, int cap);
+void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+                      const b2_tensor *dctx, const float *lse, const b2_attn *a);
+void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional,
+                int zero, int n);
+void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int max_distance,
+                    bool bidirectional, int zero, int n);
+void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0,
+                  const int32_t *pos, int batch, int cap);
 
 /* ---- embedding, patches ---- */
 void b2_embed(b2_queue *q, b2_tensor *y, const b2_param *table, const b2_tensor *image, const int32_t *ids);
-void b2_embed_bwd(b2_queue *q, const b2_param *table, b2_tensor *dimage, const b2_tensor *dy, const int32_t *ids);
+void b2_embed_bwd(b2_queue *q, const b2_param *table, b2_tensor *dimage, const b2_tensor *dy,
+                  const int32_t *ids);
 void b2_patchify(b2_queue *q, b2_tensor *y, const float *pixels, int batch, int size, int patch);
-void b2_vit_embed(b2_queue *q, b2_tensor *x, const b2_tensor *patches, const b2_param *cls, const b2_param *pos, int batch);
-void b2_vit_embed_bwd(b2_queue *q, b2_tensor *dpatches, const b2_param *cls, const b2_param *pos, const b2_tensor *dx, int batch);
+void b2_vit_embed(b2_queue *q, b2_tensor *x, const b2_tensor *patches, const b2_param *cls,
+                  const b2_param *pos, int batch);
+void b2_vit_embed_bwd(b2_queue *q, b2_tensor *dpatches, const b2_param *cls, const b2_param *pos,
+                      const b2_tensor *dx, int batch);
 void b2_tile(b2_queue *q, b2_tensor *y, const b2_param *x, int copies);
 void b2_tile_bwd(b2_queue *q, const b2_param *x, const b2_tensor *dy, int copies);
 

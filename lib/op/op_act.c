@@ -6,7 +6,9 @@ void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn)
 {
     b2_op o;
     const bool ok = b2_same(y, x) && b2_f32(x) && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "act", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "act", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[y->type]->act_fwd(q, y->p, x->p, b2_numel(x), fn);
     b2_op_end(&o, y);
 }
@@ -14,8 +16,11 @@ void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn)
 void b2_act_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, b2_act_fn fn)
 {
     b2_op o;
-    const bool ok = b2_same(dx, x) && b2_same(dy, x) && b2_f32(dx) && b2_f32(dy) && b2_f32(x) && b2_dense(dx) && b2_dense(dy);
-    if (!b2_op_begin(&o, q, "act_bwd", ok, "dx %dx%d, x %dx%d", dx->rows, dx->cols, x->rows, x->cols) || !b2_op_launch(&o)) return;
+    const bool ok = b2_same(dx, x) && b2_same(dy, x) && b2_f32(dx) && b2_f32(dy) && b2_f32(x) &&
+                    b2_dense(dx) && b2_dense(dy);
+    if (!b2_op_begin(&o, q, "act_bwd", ok, "dx %dx%d, x %dx%d", dx->rows, dx->cols, x->rows, x->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->act_bwd(q, dx->p, dy->p, x->p, b2_numel(x), fn);
     b2_op_end(&o, dx);
 }
@@ -23,8 +28,11 @@ void b2_act_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor
 void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn)
 {
     b2_op o;
-    const bool ok = gu->rows == y->rows && gu->cols == 2 * y->cols && b2_f32(gu) && b2_dense(gu) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "glu", ok, "y %dx%d, gu %dx%d", y->rows, y->cols, gu->rows, gu->cols) || !b2_op_launch(&o)) return;
+    const bool ok =
+        gu->rows == y->rows && gu->cols == 2 * y->cols && b2_f32(gu) && b2_dense(gu) && b2_dense(y);
+    if (!b2_op_begin(&o, q, "glu", ok, "y %dx%d, gu %dx%d", y->rows, y->cols, gu->rows, gu->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[y->type]->glu_fwd(q, y->p, gu->p, y->rows, y->cols, fn);
     b2_op_end(&o, y);
 }
@@ -32,8 +40,11 @@ void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn)
 void b2_glu_bwd(b2_queue *q, b2_tensor *dgu, const b2_tensor *dy, const b2_tensor *gu, b2_act_fn fn)
 {
     b2_op o;
-    const bool ok = b2_same(dgu, gu) && gu->cols == 2 * dy->cols && dy->rows == gu->rows && b2_f32(dgu) && b2_f32(dy);
-    if (!b2_op_begin(&o, q, "glu_bwd", ok, "dgu %dx%d, dy %dx%d", dgu->rows, dgu->cols, dy->rows, dy->cols) || !b2_op_launch(&o)) return;
+    const bool ok =
+        b2_same(dgu, gu) && gu->cols == 2 * dy->cols && dy->rows == gu->rows && b2_f32(dgu) && b2_f32(dy);
+    if (!b2_op_begin(&o, q, "glu_bwd", ok, "dgu %dx%d, dy %dx%d", dgu->rows, dgu->cols, dy->rows, dy->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->glu_bwd(q, dgu->p, dy->p, gu->p, dy->rows, dy->cols, fn);
     b2_op_end(&o, dgu);
 }
@@ -42,7 +53,9 @@ void b2_cast(b2_queue *q, b2_tensor *y, const b2_tensor *x)
 {
     b2_op o;
     const bool ok = b2_same(y, x) && b2_f32(x) && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "cast", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "cast", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[y->type]->cast(q, y->p, x->p, b2_numel(x));
     b2_op_end(&o, y);
 }
@@ -51,7 +64,9 @@ void b2_add(b2_queue *q, b2_tensor *y, const b2_tensor *x)
 {
     b2_op o;
     const bool ok = b2_same(y, x) && b2_f32(x) && b2_f32(y) && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "add", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "add", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->add(q, y->p, x->p, b2_numel(x));
     b2_op_end(&o, y);
 }
@@ -68,7 +83,9 @@ void b2_copy(b2_queue *q, b2_tensor *y, const b2_tensor *x)
 {
     b2_op o;
     const bool ok = b2_same(y, x) && y->type == x->type && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "copy", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "copy", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
+        !b2_op_launch(&o))
+        return;
     if (b2_numel(y)) memcpy(y->p, x->p, (size_t)b2_numel(y) * b2_dtype_size(y->type));
     b2_op_end(&o, NULL);
 }
@@ -80,22 +97,33 @@ void b2_dropout(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, floa
         if (y->p != x->p) b2_copy(q, y, x);
         return;
     }
-    const bool ok = b2_same(y, x) && y->type == x->type && samples > 0 && x->rows % samples == 0 && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "dropout", ok, "y %dx%d, x %dx%d, %d samples", y->rows, y->cols, x->rows, x->cols, samples) || !b2_op_launch(&o)) return;
+    const bool ok = b2_same(y, x) && y->type == x->type && samples > 0 && x->rows % samples == 0 &&
+                    b2_dense(x) && b2_dense(y);
+    if (!b2_op_begin(&o, q, "dropout", ok, "y %dx%d, x %dx%d, %d samples", y->rows, y->cols, x->rows, x->cols,
+                     samples) ||
+        !b2_op_launch(&o))
+        return;
     q->k[y->type]->dropout(q, y->p, x->p, b2_numel(x) / samples, samples, p, site);
     b2_op_end(&o, y);
 }
 
-void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site, float beta)
+void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site,
+                    float beta)
 {
     b2_op o;
     if (p <= 0.0f) {
-        if (beta != 0.0f) b2_add(q, y, x);
-        else if (y->p != x->p) b2_copy(q, y, x);
+        if (beta != 0.0f)
+            b2_add(q, y, x);
+        else if (y->p != x->p)
+            b2_copy(q, y, x);
         return;
     }
-    const bool ok = b2_same(y, x) && b2_f32(x) && b2_f32(y) && samples > 0 && x->rows % samples == 0 && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "dropout_add", ok, "y %dx%d, x %dx%d, %d samples", y->rows, y->cols, x->rows, x->cols, samples) || !b2_op_launch(&o)) return;
+    const bool ok = b2_same(y, x) && b2_f32(x) && b2_f32(y) && samples > 0 && x->rows % samples == 0 &&
+                    b2_dense(x) && b2_dense(y);
+    if (!b2_op_begin(&o, q, "dropout_add", ok, "y %dx%d, x %dx%d, %d samples", y->rows, y->cols, x->rows,
+                     x->cols, samples) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->dropout_add(q, y->p, x->p, b2_numel(x) / samples, samples, p, site, beta);
     b2_op_end(&o, y);
 }

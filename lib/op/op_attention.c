@@ -4,16 +4,19 @@
 static bool sane(const b2_attn *a)
 {
     const int width = a->heads * a->dim;
-    return a->batch >= 0 && a->tq >= 0 && a->tk >= 0 && a->tk <= a->krows && a->heads > 0 && a->heads < 256 && a->dim > 0 &&
-           a->ldq >= width && a->ldk >= width && a->ldv >= width && a->tq <= 4096 && a->tk <= 4096;
+    return a->batch >= 0 && a->tq >= 0 && a->tk >= 0 && a->tk <= a->krows && a->heads > 0 && a->heads < 256 &&
+           a->dim > 0 && a->ldq >= width && a->ldk >= width && a->ldv >= width && a->tq <= 4096 &&
+           a->tk <= 4096;
 }
 
 void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a)
 {
     b2_op o;
     const bool ok = sane(a) && b2_is(ctx, a->batch * a->tq, a->heads * a->dim) && b2_dense(ctx);
-    if (!b2_op_begin(&o, q, "attention", ok, "batch %d, heads %d x %d, %d queries (at most 4096), %d keys (at most 4096)", a->batch,
-                     a->heads, a->dim, a->tq, a->tk)) return;
+    if (!b2_op_begin(&o, q, "attention", ok,
+                     "batch %d, heads %d x %d, %d queries (at most 4096), %d keys (at most 4096)", a->batch,
+                     a->heads, a->dim, a->tq, a->tk))
+        return;
     const b2_kernels *t = q->k[ctx->type];
     void *ws = b2_op_ws(&o, t->attn_fwd_ws(a, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
@@ -21,13 +24,17 @@ void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a)
     b2_op_end(&o, ctx);
 }
 
-void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias, const b2_tensor *dctx, const float *lse, const b2_attn *a)
+void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+                      const b2_tensor *dctx, const float *lse, const b2_attn *a)
 {
     b2_op o;
     const int width = a->heads * a->dim;
-    const bool ok = sane(a) && !a->kvrow && b2_is(dq, a->batch * a->tq, width) && b2_is(dk, a->batch * a->krows, width) &&
-                    b2_same(dk, dv) && b2_same(dctx, dq) && b2_f32(dctx) && b2_dense(dctx);
-    if (!b2_op_begin(&o, q, "attention_bwd", ok, "batch %d, heads %d x %d, %d queries, %d keys", a->batch, a->heads, a->dim, a->tq, a->tk)) return;
+    const bool ok = sane(a) && !a->kvrow && b2_is(dq, a->batch * a->tq, width) &&
+                    b2_is(dk, a->batch * a->krows, width) && b2_same(dk, dv) && b2_same(dctx, dq) &&
+                    b2_f32(dctx) && b2_dense(dctx);
+    if (!b2_op_begin(&o, q, "attention_bwd", ok, "batch %d, heads %d x %d, %d queries, %d keys", a->batch,
+                     a->heads, a->dim, a->tq, a->tk))
+        return;
     const b2_kernels *t = q->k[B2_F32];
     void *ws = b2_op_ws(&o, t->attn_bwd_ws(a, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
@@ -35,30 +42,42 @@ void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, 
     b2_op_end(&o, dq);
 }
 
-void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional, int zero, int n)
+void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional,
+                int zero, int n)
 {
     b2_op o;
-    if (!b2_op_begin(&o, q, "relbias", zero >= 0 && zero < n && table->type == B2_F32, "zero %d of %d", zero, n) || !b2_op_launch(&o)) return;
-    q->k[B2_F32]->relbias_fwd(q, bias, table->p, table->cols, table->rows, max_distance, bidirectional, zero, n);
+    if (!b2_op_begin(&o, q, "relbias", zero >= 0 && zero < n && table->type == B2_F32, "zero %d of %d", zero,
+                     n) ||
+        !b2_op_launch(&o))
+        return;
+    q->k[B2_F32]->relbias_fwd(q, bias, table->p, table->cols, table->rows, max_distance, bidirectional, zero,
+                              n);
     const b2_tensor out = b2_view_f32(bias, table->cols, n);
     b2_op_end(&o, &out);
 }
 
-void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int max_distance, bool bidirectional, int zero, int n)
+void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int max_distance,
+                    bool bidirectional, int zero, int n)
 {
     b2_op o;
-    if (!b2_op_begin(&o, q, "relbias_bwd", zero >= 0 && zero < n, "zero %d of %d", zero, n) || !b2_op_launch(&o)) return;
-    q->k[B2_F32]->relbias_bwd(q, table->g, dbias, table->cols, table->rows, max_distance, bidirectional, zero, n);
+    if (!b2_op_begin(&o, q, "relbias_bwd", zero >= 0 && zero < n, "zero %d of %d", zero, n) ||
+        !b2_op_launch(&o))
+        return;
+    q->k[B2_F32]->relbias_bwd(q, table->g, dbias, table->cols, table->rows, max_distance, bidirectional, zero,
+                              n);
     const b2_tensor out = b2_view_f32(table->g, table->rows, table->cols);
     b2_op_end(&o, &out);
 }
 
-void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0, const int32_t *pos, int batch, int cap)
+void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0,
+                  const int32_t *pos, int batch, int cap)
 {
     b2_op o;
-    const bool ok = b2_same(k, v) && kv->rows >= batch && k->rows >= batch * cap && b2_f32(kv) && b2_f32(k) && b2_dense(k) && b2_dense(v) &&
-                    k0 + k->cols <= kv->cols && v0 + k->cols <= kv->cols;
-    if (!b2_op_begin(&o, q, "kv_append", ok, "cache %dx%d, kv %dx%d", k->rows, k->cols, kv->rows, kv->cols) || !b2_op_launch(&o)) return;
+    const bool ok = b2_same(k, v) && kv->rows >= batch && k->rows >= batch * cap && b2_f32(kv) && b2_f32(k) &&
+                    b2_dense(k) && b2_dense(v) && k0 + k->cols <= kv->cols && v0 + k->cols <= kv->cols;
+    if (!b2_op_begin(&o, q, "kv_append", ok, "cache %dx%d, kv %dx%d", k->rows, k->cols, kv->rows, kv->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->kv_append(q, k->p, v->p, kv->p, kv->ld, k0, v0, pos, batch, cap, k->cols);
     b2_op_end(&o, NULL);
 }

@@ -27,7 +27,8 @@ b2_tensor b2_new(b2_queue *q, b2_arena *a, b2_dtype t, int rows, int cols)
     const size_t bytes = (size_t)rows * (size_t)cols * b2_dtype_size(t);
     b2_tensor x = b2_view(b2_arena_take(a, bytes), t, rows, cols);
     if (!x.p)
-        b2_queue_fail(q, BLIP2_ERR_MEMORY, "%s: the planned memory of %zu bytes does not hold %d x %d more (a planning error)",
+        b2_queue_fail(q, BLIP2_ERR_MEMORY,
+                      "%s: the planned memory of %zu bytes does not hold %d x %d more (a planning error)",
                       q->where[0] ? q->where : "arena", a->cap, rows, cols);
     return x;
 }
@@ -64,7 +65,8 @@ void *b2_op_ws(b2_op *o, size_t bytes)
     if (!bytes) return NULL;
     void *p = b2_arena_take(o->q->scratch, bytes);
     if (!p)
-        b2_queue_fail(o->q, BLIP2_ERR_MEMORY, "%s: workspace of %zu bytes is not in the plan (a planning error)", o->name, bytes);
+        b2_queue_fail(o->q, BLIP2_ERR_MEMORY,
+                      "%s: workspace of %zu bytes is not in the plan (a planning error)", o->name, bytes);
     return p;
 }
 
@@ -81,7 +83,8 @@ static int64_t find_bad(const b2_tensor *t)
     for (int i = 0; i < t->rows; i++) {
         for (int j = 0; j < t->cols; j++) {
             const size_t at = (size_t)i * (size_t)t->ld + (size_t)j;
-            const float v = t->type == B2_F32 ? ((const float *)t->p)[at] : b2_bf16_to_f32(((const b2_bf16 *)t->p)[at]);
+            const float v =
+                t->type == B2_F32 ? ((const float *)t->p)[at] : b2_bf16_to_f32(((const b2_bf16 *)t->p)[at]);
             if (!isfinite(v)) return (int64_t)i * t->cols + j;
         }
     }
@@ -95,12 +98,14 @@ void b2_op_end(b2_op *o, const b2_tensor *out)
     if (q->trace && out) {
         char shape[48];
         snprintf(shape, sizeof shape, "%dx%d", out->rows, out->cols);
-        q->trace(q->trace_user, o->name, shape, (size_t)b2_numel(out) * b2_dtype_size(out->type), now() - o->start);
+        q->trace(q->trace_user, o->name, shape, (size_t)b2_numel(out) * b2_dtype_size(out->type),
+                 now() - o->start);
     }
     if (!q->check_finite || !out || !out->p) return;
     const int64_t bad = find_bad(out);
     if (bad >= 0)
-        b2_queue_fail(q, BLIP2_ERR_NONFINITE, "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite",
-                      q->where, q->where[0] ? ", " : "", o->name, (long long)(bad / out->cols),
+        b2_queue_fail(q, BLIP2_ERR_NONFINITE,
+                      "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite", q->where,
+                      q->where[0] ? ", " : "", o->name, (long long)(bad / out->cols),
                       (long long)(bad % out->cols), out->rows, out->cols);
 }

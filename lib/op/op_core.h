@@ -10,8 +10,8 @@ typedef struct b2_op {
     size_t mark; /* of the scratch arena: workspaces are released when the op ends */
 } b2_op;
 
-/* False when the op must not run: the queue failed, `ok` is false (recorded with name and shape), or a dry run
- * (`plan` then counts the workspace first). Every op that returns true from begin ends with b2_op_end. */
+/* False when the op must not run: the queue failed, `ok` is false (recorded with name and shape), or a dry
+ * run (`plan` then counts the workspace first). Every op that returns true from begin ends with b2_op_end. */
 bool b2_op_begin(b2_op *o, b2_queue *q, const char *name, bool ok, const char *fmt, ...) B2_PRINTF(5, 6);
 /* Workspace of the op; call it between begin and the launch. In a dry run it only counts. */
 void *b2_op_ws(b2_op *o, size_t bytes);
@@ -21,7 +21,10 @@ bool b2_op_launch(b2_op *o);
 void b2_op_end(b2_op *o, const b2_tensor *out);
 
 static inline int64_t b2_numel(const b2_tensor *t) { return (int64_t)t->rows * t->cols; }
-static inline bool b2_is(const b2_tensor *t, int rows, int cols) { return t->rows == rows && t->cols == cols; }
+static inline bool b2_is(const b2_tensor *t, int rows, int cols)
+{
+    return t->rows == rows && t->cols == cols;
+}
 static inline bool b2_same(const b2_tensor *a, const b2_tensor *b) { return b2_is(a, b->rows, b->cols); }
 static inline bool b2_dense(const b2_tensor *t) { return t->ld == t->cols || t->rows <= 1; }
 static inline bool b2_f32(const b2_tensor *t) { return t->type == B2_F32; }

@@ -27,11 +27,14 @@ void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w,
     b2_rows r[3];
     const int m = x->rows, k = x->cols, n = b2_wblocks_out(w);
     const bool ok = blocks(r, w, k) && b2_is(y, m, n) && b2_f32(y) && b2_dense(x);
-    if (!b2_op_begin(&o, q, "gemm", ok, "y %dx%d = x %dx%d times w %dx%d", y->rows, y->cols, m, k, n, w->w[0]->cols)) return;
+    if (!b2_op_begin(&o, q, "gemm", ok, "y %dx%d = x %dx%d times w %dx%d", y->rows, y->cols, m, k, n,
+                     w->w[0]->cols))
+        return;
     const b2_kernels *t = q->k[x->type];
     void *ws = b2_op_ws(&o, t->gemm_ws(m, n, k, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
-    (w->w[0]->type == B2_F32 ? t->gemm_wf32 : t->gemm_wbf16)(q, y->p, y->ld, x->p, r, w->n, m, k, alpha, beta, ws);
+    (w->w[0]->type == B2_F32 ? t->gemm_wf32 : t->gemm_wbf16)(q, y->p, y->ld, x->p, r, w->n, m, k, alpha, beta,
+                                                             ws);
     b2_op_end(&o, y);
 }
 
@@ -40,12 +43,16 @@ void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblock
     b2_op o;
     b2_rows r[3];
     const int m = dy->rows, k = dx->cols, n = b2_wblocks_out(w);
-    const bool ok = blocks(r, w, k) && b2_is(dy, m, n) && dx->rows == m && b2_f32(dx) && b2_f32(dy) && b2_dense(dx);
-    if (!b2_op_begin(&o, q, "gemm_dx", ok, "dx %dx%d = dy %dx%d times w %dx%d", dx->rows, k, m, dy->cols, n, w->w[0]->cols)) return;
+    const bool ok =
+        blocks(r, w, k) && b2_is(dy, m, n) && dx->rows == m && b2_f32(dx) && b2_f32(dy) && b2_dense(dx);
+    if (!b2_op_begin(&o, q, "gemm_dx", ok, "dx %dx%d = dy %dx%d times w %dx%d", dx->rows, k, m, dy->cols, n,
+                     w->w[0]->cols))
+        return;
     const b2_kernels *t = q->k[B2_F32];
     void *ws = b2_op_ws(&o, t->gemm_dx_ws(m, n, k, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
-    (w->w[0]->type == B2_F32 ? t->gemm_dx_wf32 : t->gemm_dx_wbf16)(q, dx->p, dy->p, dy->ld, r, w->n, m, k, alpha, beta, ws);
+    (w->w[0]->type == B2_F32 ? t->gemm_dx_wf32 : t->gemm_dx_wbf16)(q, dx->p, dy->p, dy->ld, r, w->n, m, k,
+                                                                   alpha, beta, ws);
     b2_op_end(&o, dx);
 }
 
@@ -53,7 +60,9 @@ void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x,
 {
     b2_op o;
     const int m = x->rows, n = dy->cols, k = x->cols;
-    if (!b2_op_begin(&o, q, "gemm_dw", dy->rows == m && b2_f32(dy) && b2_dense(x), "dy %dx%d, x %dx%d", dy->rows, n, m, k)) return;
+    if (!b2_op_begin(&o, q, "gemm_dw", dy->rows == m && b2_f32(dy) && b2_dense(x), "dy %dx%d, x %dx%d",
+                     dy->rows, n, m, k))
+        return;
     const b2_kernels *t = q->k[x->type];
     void *ws = b2_op_ws(&o, t->gemm_dw_ws(m, n, k, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
@@ -65,23 +74,28 @@ void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x,
 void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy)
 {
     b2_op o;
-    if (!b2_op_begin(&o, q, "bias_grad", b2_f32(dy), "dy %dx%d", dy->rows, dy->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "bias_grad", b2_f32(dy), "dy %dx%d", dy->rows, dy->cols) || !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->bias_grad(q, db, dy->p, dy->ld, dy->rows, dy->cols);
     const b2_tensor out = b2_view_f32(db, 1, dy->cols);
     b2_op_end(&o, &out);
 }
 
-void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset, const int32_t *which, int per_item)
+void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset,
+             const int32_t *which, int per_item)
 {
     b2_op o;
     int rmax = 0;
     for (int i = 0; i < nset; i++) rmax = set[i].r > rmax ? set[i].r : rmax;
-    const bool ok = per_item > 0 && x->rows % per_item == 0 && y->rows == x->rows && b2_f32(y) && b2_dense(x) &&
-                    (!u || (b2_is(u, x->rows, set[0].r) && nset == 1 && !which));
-    if (!b2_op_begin(&o, q, "lora", ok, "y %dx%d, x %dx%d, %d rows an item", y->rows, y->cols, x->rows, x->cols, per_item)) return;
+    const bool ok = per_item > 0 && x->rows % per_item == 0 && y->rows == x->rows && b2_f32(y) &&
+                    b2_dense(x) && (!u || (b2_is(u, x->rows, set[0].r) && nset == 1 && !which));
+    if (!b2_op_begin(&o, q, "lora", ok, "y %dx%d, x %dx%d, %d rows an item", y->rows, y->cols, x->rows,
+                     x->cols, per_item))
+        return;
     const b2_kernels *t = q->k[x->type];
     void *ws = b2_op_ws(&o, t->lora_ws(x->rows, y->cols, x->cols, rmax, b2_pool_threads(q->pool)));
     if (!b2_op_launch(&o)) return;
-    t->lora_fwd(q, y->p, y->ld, u ? u->p : NULL, x->p, set, nset, which, x->rows / per_item, per_item, y->cols, x->cols, ws);
+    t->lora_fwd(q, y->p, y->ld, u ? u->p : NULL, x->p, set, nset, which, x->rows / per_item, per_item,
+                y->cols, x->cols, ws);
     b2_op_end(&o, y);
 }

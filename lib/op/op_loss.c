@@ -4,7 +4,10 @@
 void b2_xent(b2_queue *q, float *row_loss, b2_tensor *logits, const int32_t *labels, bool want_grad)
 {
     b2_op o;
-    if (!b2_op_begin(&o, q, "cross_entropy", b2_f32(logits) && b2_dense(logits), "logits %dx%d", logits->rows, logits->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "cross_entropy", b2_f32(logits) && b2_dense(logits), "logits %dx%d", logits->rows,
+                     logits->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->xent(q, row_loss, logits->p, labels, logits->rows, logits->cols, want_grad);
     const b2_tensor out = b2_view_f32(row_loss, logits->rows, 1);
     b2_op_end(&o, &out);
@@ -13,7 +16,10 @@ void b2_xent(b2_queue *q, float *row_loss, b2_tensor *logits, const int32_t *lab
 void b2_argmax(b2_queue *q, int32_t *ids, float *logp, const b2_tensor *logits, const int32_t *forbid)
 {
     b2_op o;
-    if (!b2_op_begin(&o, q, "argmax", b2_f32(logits) && b2_dense(logits), "logits %dx%d", logits->rows, logits->cols) || !b2_op_launch(&o)) return;
+    if (!b2_op_begin(&o, q, "argmax", b2_f32(logits) && b2_dense(logits), "logits %dx%d", logits->rows,
+                     logits->cols) ||
+        !b2_op_launch(&o))
+        return;
     q->k[B2_F32]->argmax(q, ids, logp, logits->p, forbid, logits->rows, logits->cols);
     const b2_tensor out = b2_view_f32(logp, logits->rows, 1);
     b2_op_end(&o, &out);

@@ -1,4 +1,5 @@
-/* A tensor is a view: rows x cols, contiguous rows with a leading dimension. Nobody owns memory through it. */
+/* A tensor is a view: rows x cols, contiguous rows with a leading dimension. Nobody owns memory through
+ * it. */
 #ifndef B2_OP_TENSOR_H
 #define B2_OP_TENSOR_H
 #include "device/device.h"
@@ -21,7 +22,10 @@ b2_tensor b2_cols(const b2_tensor *x, int c0, int cols);
 b2_tensor b2_rows_of(const b2_tensor *x, int r0, int rows);
 /* Taken from an arena (scratch or saved); data undefined. A failed take makes the queue fail. */
 b2_tensor b2_new(b2_queue *q, b2_arena *a, b2_dtype t, int rows, int cols);
-static inline b2_tensor b2_scratch(b2_queue *q, b2_dtype t, int rows, int cols) { return b2_new(q, q->scratch, t, rows, cols); }
+static inline b2_tensor b2_scratch(b2_queue *q, b2_dtype t, int rows, int cols)
+{
+    return b2_new(q, q->scratch, t, rows, cols);
+}
 
 /* A parameter of the model as layers see it: a view of its bytes and, when it trains, of its gradient. */
 typedef struct b2_param {

@@ -1,5 +1,6 @@
-/* Tiny models against transformers (README.md here): every stage, teacher-forced logits through the KV cache, greedy
- * tokens, the loss and every gradient; the same with PEFT's adapter. 1e-4 of each tensor's largest value. */
+/* Tiny models against transformers (README.md here): every stage, teacher-forced logits through the KV
+ * cache, greedy tokens, the loss and every gradient; the same with PEFT's adapter. 1e-4 of each tensor's
+ * largest value. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,7 +29,8 @@ static char *path_of(const char *name, const char *leaf)
 {
     static char path[512];
     const char *root = getenv("GOLDEN_DIR");
-    snprintf(path, sizeof path, "%s/%s%s%s", root ? root : "tests/golden", name, leaf ? "/" : "", leaf ? leaf : "");
+    snprintf(path, sizeof path, "%s/%s%s%s", root ? root : "tests/golden", name, leaf ? "/" : "",
+             leaf ? leaf : "");
     return path;
 }
 
@@ -76,7 +78,8 @@ static void expect(const rig *k, const char *name, int64_t first, int64_t n, con
     const b2_st_tensor *t = find(k, name);
     assert_true(first + n <= (int64_t)t->bytes / 4);
     const double err = error_of(t, first, n, got, largest(t));
-    if (err > LIMIT) fail_msg("%s: %s differs by %.3g of its largest value (at most %g)", k->name, name, err, LIMIT);
+    if (err > LIMIT)
+        fail_msg("%s: %s differs by %.3g of its largest value (at most %g)", k->name, name, err, LIMIT);
 }
 
 static void rig_open(rig *k, const char *name, bool adapter)
@@ -92,7 +95,8 @@ static void rig_open(rig *k, const char *name, bool adapter)
     if (blip2_model_open(k->dev, model, &mo, &k->model, &e)) fail_msg("%s", e.text);
     free(model);
     if (b2_st_open_file(&k->golden, path_of(name, "golden.safetensors"), &e)) fail_msg("%s", e.text);
-    if (adapter && blip2_adapter_open(k->model, path_of(name, "adapter"), &k->adapter, &e)) fail_msg("%s", e.text);
+    if (adapter && blip2_adapter_open(k->model, path_of(name, "adapter"), &k->adapter, &e))
+        fail_msg("%s", e.text);
     const b2_st_tensor *ids = find(k, "input_ids"), *labels = find(k, "labels");
     k->rows = (int)ids->shape[0];
     k->prompt = (int)ids->shape[1];
@@ -123,7 +127,8 @@ static void encode_pictures(rig *k)
     const b2_config *c = &k->model->config;
     const size_t each = 3 * (size_t)(c->vit.image * c->vit.image), tokens = (size_t)(c->qf.queries * c->t5.d);
     static const char *const files[2] = {"a.png", "b.png"};
-    float *vit = malloc((size_t)(2 * b2_config_vit_tokens(c) * c->vit.hidden) * 4), *qf = malloc((size_t)(2 * c->qf.queries * c->qf.hidden) * 4);
+    float *vit = malloc((size_t)(2 * b2_config_vit_tokens(c) * c->vit.hidden) * 4),
+          *qf = malloc((size_t)(2 * c->qf.queries * c->qf.hidden) * 4);
     float *proj = malloc(2 * tokens * 4), *pixels = k->session->pixels.p;
     const b2_taps taps = {.vit = vit, .qformer = qf, .projection = proj};
     for (int i = 0; i < 2; i++) {
@@ -138,7 +143,9 @@ static void encode_pictures(rig *k)
     expect(k, "vit", 0, 2 * (int64_t)b2_config_vit_tokens(c) * c->vit.hidden, vit);
     expect(k, "qformer", 0, 2 * (int64_t)c->qf.queries * c->qf.hidden, qf);
     expect(k, "projection", 0, 2 * (int64_t)tokens, proj);
-    for (int i = 0; i < 2; i++) assert_int_equal(b2_features_from(proj + (size_t)i * tokens, c->qf.queries, c->t5.d, &k->feats[i], &e), BLIP2_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(
+            b2_features_from(proj + (size_t)i * tokens, c->qf.queries, c->t5.d, &k->feats[i], &e), BLIP2_OK);
     free(vit);
     free(qf);
     free(proj);
@@ -148,12 +155,16 @@ static int prompt_of(const rig *k, int row, int32_t *ids)
 {
     int n = 0;
     for (int i = 0; i < k->prompt; i++) {
-        if (i64(find(k, "attention_mask"), (int64_t)row * k->prompt + i)) ids[n++] = (int32_t)i64(find(k, "input_ids"), (int64_t)row * k->prompt + i);
+        if (i64(find(k, "attention_mask"), (int64_t)row * k->prompt + i))
+            ids[n++] = (int32_t)i64(find(k, "input_ids"), (int64_t)row * k->prompt + i);
     }
     return n;
 }
 
-static int label_of(const rig *k, int row, int t) { return (int)i64(find(k, "labels"), (int64_t)row * k->answer + t); }
+static int label_of(const rig *k, int row, int t)
+{
+    return (int)i64(find(k, "labels"), (int64_t)row * k->answer + t);
+}
 
 /* Encoder rows of the session for the whole ragged batch; returns the padded length. */
 static int prefill(rig *k, int adapter)
@@ -168,7 +179,8 @@ static int prefill(rig *k, int adapter)
         memset(s->enc_ids + b * t, 0, (size_t)t * sizeof(int32_t));
         s->enc_len[b] = b2_encoder_ids(c, text, n, b * c->qf.queries, s->enc_ids + b * t);
         s->which[b] = adapter;
-        memcpy((float *)s->feats.p + (size_t)(b * c->qf.queries * c->t5.d), k->feats[i64(find(k, "image_index"), b)]->data,
+        memcpy((float *)s->feats.p + (size_t)(b * c->qf.queries * c->t5.d),
+               k->feats[i64(find(k, "image_index"), b)]->data,
                (size_t)(c->qf.queries * c->t5.d) * sizeof(float));
     }
     b2_session_prefill(s, k->rows, t);
@@ -191,7 +203,9 @@ static void forced_logits(rig *k, int t, const char *name)
         b2_session_decode(s, k->rows, t, at);
         if (b2_queue_finish(&s->q, &e)) fail_msg("%s", e.text);
         for (int b = 0; b < k->rows; b++) {
-            if (label_of(k, b, at) >= 0) expect(k, name, ((int64_t)b * k->answer + at) * vocab, vocab, (const float *)s->logits.p + (size_t)b * (size_t)vocab);
+            if (label_of(k, b, at) >= 0)
+                expect(k, name, ((int64_t)b * k->answer + at) * vocab, vocab,
+                       (const float *)s->logits.p + (size_t)b * (size_t)vocab);
         }
     }
 }
@@ -213,7 +227,8 @@ static void greedy(rig *k)
     for (int b = 0; b < k->rows; b++) {
         const int n = (int)i64(find(k, "generated_count"), b);
         assert_int_equal(a[b].count, n);
-        for (int i = 0; i < n; i++) assert_int_equal(a[b].tokens[i], i64(find(k, "generated_ids"), b * 12 + i));
+        for (int i = 0; i < n; i++)
+            assert_int_equal(a[b].tokens[i], i64(find(k, "generated_ids"), b * 12 + i));
         const float want = f32(find(k, "generated_logprob"), b);
         assert_true(fabsf(a[b].logprob - want) <= (float)LIMIT * fmaxf(1.0f, fabsf(want)));
     }
@@ -225,7 +240,9 @@ static void check_forward(const char *name)
     rig_open(&k, name, false);
     encode_pictures(&k);
     const int t = prefill(&k, -1), d = k.model->config.t5.d;
-    for (int b = 0; b < k.rows; b++) expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d, (const float *)k.session->enc.p + (size_t)(b * t * d));
+    for (int b = 0; b < k.rows; b++)
+        expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d,
+               (const float *)k.session->enc.p + (size_t)(b * t * d));
     forced_logits(&k, t, "logits");
     greedy(&k);
     rig_close(&k);
@@ -262,7 +279,8 @@ static void training_batch(const rig *k, training *x)
         int32_t text[256];
         const int n = prompt_of(k, b, text);
         x->len[b] = b2_encoder_ids(c, text, n, b * c->qf.queries, x->enc + b * t);
-        memcpy(x->pixels + (size_t)b * each, find(k, "pixel_values")->data + (size_t)i64(find(k, "image_index"), b) * each * 4, each * 4);
+        memcpy(x->pixels + (size_t)b * each,
+               find(k, "pixel_values")->data + (size_t)i64(find(k, "image_index"), b) * each * 4, each * 4);
         for (int i = 0; i < k->answer; i++) {
             const int id = label_of(k, b, i);
             x->labels[b * k->answer + i] = id < 0 ? -1 : id;
@@ -271,7 +289,14 @@ static void training_batch(const rig *k, training *x)
         }
         x->dec[b * k->answer] = c->t5.start;
     }
-    x->b = (b2_batch){.batch = k->rows, .tenc = t, .tdec = k->answer, .pixels = x->pixels, .enc_ids = x->enc, .enc_len = x->len, .dec_ids = x->dec, .labels = x->labels};
+    x->b = (b2_batch){.batch = k->rows,
+                      .tenc = t,
+                      .tdec = k->answer,
+                      .pixels = x->pixels,
+                      .enc_ids = x->enc,
+                      .enc_len = x->len,
+                      .dec_ids = x->dec,
+                      .labels = x->labels};
 }
 
 static double training_pass(const rig *k, training *x, bool recompute)
@@ -311,7 +336,8 @@ static void training_free(training *x)
 static void expect_loss(const rig *k, const char *name, double loss)
 {
     const double want = f32(find(k, name), 0);
-    if (!(fabs(loss - want) <= LIMIT * fabs(want))) fail_msg("%s: %s is %.8g, expected %.8g", k->name, name, loss, want);
+    if (!(fabs(loss - want) <= LIMIT * fabs(want)))
+        fail_msg("%s: %s is %.8g, expected %.8g", k->name, name, loss, want);
 }
 
 /* One gradient, as a mean over tokens, judged by max(its largest, 1e-3 of the model's largest). */
@@ -409,20 +435,59 @@ static void check_lora_gradients(const char *name)
     if (bad) fail_msg("%s: %d of %d LoRA gradients differ by more than %g", name, bad, 2 * n, LIMIT);
 }
 
-static void test_old_forward(void **s) { (void)s; check_forward("old"); }
-static void test_new_forward(void **s) { (void)s; check_forward("new"); }
-static void test_relu_forward(void **s) { (void)s; check_forward("relu"); }
-static void test_old_gradients(void **s) { (void)s; check_gradients("old", false); }
-static void test_new_gradients(void **s) { (void)s; check_gradients("new", true); }
-static void test_relu_gradients(void **s) { (void)s; check_gradients("relu", false); }
-static void test_old_lora(void **s) { (void)s; check_lora_gradients("old"); }
-static void test_new_lora(void **s) { (void)s; check_lora_gradients("new"); }
-static void test_relu_lora(void **s) { (void)s; check_lora_gradients("relu"); }
+static void test_old_forward(void **s)
+{
+    (void)s;
+    check_forward("old");
+}
+static void test_new_forward(void **s)
+{
+    (void)s;
+    check_forward("new");
+}
+static void test_relu_forward(void **s)
+{
+    (void)s;
+    check_forward("relu");
+}
+static void test_old_gradients(void **s)
+{
+    (void)s;
+    check_gradients("old", false);
+}
+static void test_new_gradients(void **s)
+{
+    (void)s;
+    check_gradients("new", true);
+}
+static void test_relu_gradients(void **s)
+{
+    (void)s;
+    check_gradients("relu", false);
+}
+static void test_old_lora(void **s)
+{
+    (void)s;
+    check_lora_gradients("old");
+}
+static void test_new_lora(void **s)
+{
+    (void)s;
+    check_lora_gradients("new");
+}
+static void test_relu_lora(void **s)
+{
+    (void)s;
+    check_lora_gradients("relu");
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_old_forward),   cmocka_unit_test(test_new_forward),   cmocka_unit_test(test_relu_forward),
-                                       cmocka_unit_test(test_old_gradients), cmocka_unit_test(test_new_gradients), cmocka_unit_test(test_relu_gradients),
-                                       cmocka_unit_test(test_old_lora),      cmocka_unit_test(test_new_lora),      cmocka_unit_test(test_relu_lora)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_old_forward),   cmocka_unit_test(test_new_forward),
+        cmocka_unit_test(test_relu_forward),  cmocka_unit_test(test_old_gradients),
+        cmocka_unit_test(test_new_gradients), cmocka_unit_test(test_relu_gradients),
+        cmocka_unit_test(test_old_lora),      cmocka_unit_test(test_new_lora),
+        cmocka_unit_test(test_relu_lora)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,8 @@ uint64_t grad_seed(void)
     return seed;
 }
 
-static double along(grad_loss_fn f, void *ctx, float *w, const float *keep, const double *d, int64_t n, double eps)
+static double along(grad_loss_fn f, void *ctx, float *w, const float *keep, const double *d, int64_t n,
+                    double eps)
 {
     for (int64_t i = 0; i < n; i++) w[i] = (float)(keep[i] + eps * d[i]);
     const double up = f(ctx);
@@ -32,7 +33,8 @@ static double along(grad_loss_fn f, void *ctx, float *w, const float *keep, cons
 }
 
 /* The best agreement over a ladder of steps: large ones bend, small ones drown in rounding. */
-static double direction_error(grad_loss_fn f, void *ctx, float *w, const float *keep, const double *d, int64_t n, double want, double floor)
+static double direction_error(grad_loss_fn f, void *ctx, float *w, const float *keep, const double *d,
+                              int64_t n, double want, double floor)
 {
     double best = INFINITY;
     for (double eps = 0.1; eps > 1e-4 && best > 2e-3; eps *= 0.4) {
@@ -61,7 +63,8 @@ double grad_check(grad_loss_fn f, void *ctx, float *w, const float *g, int64_t n
             d[i] = len > 0 ? d[i] / len : 1.0 / sqrt((double)n);
             want += d[i] * g[i];
         }
-        const double err = direction_error(f, ctx, w, keep, d, n, want, 2e-2); /* below: zero to f32 noise (key biases) */
+        const double err =
+            direction_error(f, ctx, w, keep, d, n, want, 2e-2); /* below: zero to f32 noise (key biases) */
         worst = err > worst ? err : worst;
     }
     free(d);

@@ -1,4 +1,5 @@
-/* Finite differences of every layer of nn/ by itself: loss = sum r*y with random r, gradients of inputs and weights. */
+/* Finite differences of every layer of nn/ by itself: loss = sum r*y with random r, gradients of inputs
+ * and weights. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -132,16 +133,24 @@ static void check(rig *k)
 }
 
 /* ---- linear, one to three blocks, biases, LoRA ---- */
-static void linear_forward(rig *k) { b2_linear_fwd(&k->pass, &k->linear, &k->linear_saved, &k->y, &k->x, ITEMS, 0.7f, 0.0f); }
-static void linear_backward(rig *k, b2_tensor *dy) { b2_linear_bwd(&k->pass, &k->linear, &k->linear_saved, &k->dx, dy, 0.7f, 0.0f); }
+static void linear_forward(rig *k)
+{
+    b2_linear_fwd(&k->pass, &k->linear, &k->linear_saved, &k->y, &k->x, ITEMS, 0.7f, 0.0f);
+}
+static void linear_backward(rig *k, b2_tensor *dy)
+{
+    b2_linear_bwd(&k->pass, &k->linear, &k->linear_saved, &k->dx, dy, 0.7f, 0.0f);
+}
 
 static void lora_on(rig *k, b2_linear *l, int block, float drop)
 {
     static const char *const names[3][2] = {{"A0", "B0"}, {"A1", "B1"}, {"A2", "B2"}};
     b2_lora_slot *s = &k->slot[block];
     float *ga, *gb;
-    const float *a = variable(k, names[block][0], 2 * l->w[block].cols, 0.3, &ga), *b = variable(k, names[block][1], 2 * l->w[block].rows, 0.5, &gb);
-    *s = (b2_lora_slot){.ab = {{a, b, 2, 1.3f}}, .n = 1, .ga = ga, .gb = gb, .drop = drop, .site = 9u + (uint32_t)block};
+    const float *a = variable(k, names[block][0], 2 * l->w[block].cols, 0.3, &ga),
+                *b = variable(k, names[block][1], 2 * l->w[block].rows, 0.5, &gb);
+    *s = (b2_lora_slot){
+        .ab = {{a, b, 2, 1.3f}}, .n = 1, .ga = ga, .gb = gb, .drop = drop, .site = 9u + (uint32_t)block};
     l->lora[block] = s;
 }
 
@@ -162,12 +171,23 @@ static void linear_case(int blocks, bool bias, float drop)
     k.backward = linear_backward;
     check(&k);
 }
-static void test_linear(void **state) { (void)state; linear_case(1, true, 0.0f); }
-static void test_linear_three(void **state) { (void)state; linear_case(3, false, 0.4f); }
+static void test_linear(void **state)
+{
+    (void)state;
+    linear_case(1, true, 0.0f);
+}
+static void test_linear_three(void **state)
+{
+    (void)state;
+    linear_case(3, false, 0.4f);
+}
 
 /* ---- norms ---- */
 static void norm_forward(rig *k) { b2_norm_fwd(&k->pass, &k->norm, &k->norm_saved, &k->y, NULL, &k->x); }
-static void norm_backward(rig *k, b2_tensor *dy) { b2_norm_bwd(&k->pass, &k->norm, &k->norm_saved, &k->dx, dy, 0.0f); }
+static void norm_backward(rig *k, b2_tensor *dy)
+{
+    b2_norm_bwd(&k->pass, &k->norm, &k->norm_saved, &k->dx, dy, 0.0f);
+}
 
 static void norm_case(bool rms)
 {
@@ -182,11 +202,22 @@ static void norm_case(bool rms)
     k.backward = norm_backward;
     check(&k);
 }
-static void test_rmsnorm(void **state) { (void)state; norm_case(true); }
-static void test_layernorm(void **state) { (void)state; norm_case(false); }
+static void test_rmsnorm(void **state)
+{
+    (void)state;
+    norm_case(true);
+}
+static void test_layernorm(void **state)
+{
+    (void)state;
+    norm_case(false);
+}
 
 /* ---- attention ---- */
-static void mha_forward(rig *k) { b2_mha_fwd(&k->pass, &k->mha, &k->mha_saved, &k->io, &k->y, &k->x, k->enc.p ? &k->enc : NULL, 0.0f); }
+static void mha_forward(rig *k)
+{
+    b2_mha_fwd(&k->pass, &k->mha, &k->mha_saved, &k->io, &k->y, &k->x, k->enc.p ? &k->enc : NULL, 0.0f);
+}
 static void mha_backward(rig *k, b2_tensor *dy)
 {
     b2_mha_bwd(&k->pass, &k->mha, &k->mha_saved, &k->io, &k->dx, 0.0f, k->enc.p ? &k->denc : NULL, 0.0f, dy);
@@ -222,13 +253,28 @@ static void mha_case(bool cross, bool causal, bool bias, float drop)
     k.backward = mha_backward;
     check(&k);
 }
-static void test_self(void **state) { (void)state; mha_case(false, false, true, 0.0f); }
-static void test_causal(void **state) { (void)state; mha_case(false, true, true, 0.3f); }
-static void test_cross(void **state) { (void)state; mha_case(true, false, false, 0.3f); }
+static void test_self(void **state)
+{
+    (void)state;
+    mha_case(false, false, true, 0.0f);
+}
+static void test_causal(void **state)
+{
+    (void)state;
+    mha_case(false, true, true, 0.3f);
+}
+static void test_cross(void **state)
+{
+    (void)state;
+    mha_case(true, false, false, 0.3f);
+}
 
 /* ---- feed forward ---- */
 static void mlp_forward(rig *k) { b2_mlp_fwd(&k->pass, &k->mlp, &k->mlp_saved, &k->y, &k->x, ITEMS, 0.0f); }
-static void mlp_backward(rig *k, b2_tensor *dy) { b2_mlp_bwd(&k->pass, &k->mlp, &k->mlp_saved, &k->dx, 0.0f, dy, ITEMS); }
+static void mlp_backward(rig *k, b2_tensor *dy)
+{
+    b2_mlp_bwd(&k->pass, &k->mlp, &k->mlp_saved, &k->dx, 0.0f, dy, ITEMS);
+}
 
 static void mlp_case(bool gated, b2_act_fn fn, float drop)
 {
@@ -237,8 +283,10 @@ static void mlp_case(bool gated, b2_act_fn fn, float drop)
     k.mlp = (b2_mlp){.fn = fn, .gated = gated, .drop = drop, .site = 4};
     k.mlp.up.n = gated ? 2 : 1;
     k.mlp.up.w[0] = parameter(&k, "wi_0", 17, 9, 0.4);
-    if (gated) k.mlp.up.w[1] = parameter(&k, "wi_1", 17, 9, 0.4);
-    else k.mlp.up.b[0] = parameter(&k, "b", 1, 17, 0.4);
+    if (gated)
+        k.mlp.up.w[1] = parameter(&k, "wi_1", 17, 9, 0.4);
+    else
+        k.mlp.up.b[0] = parameter(&k, "b", 1, 17, 0.4);
     k.mlp.down.n = 1;
     k.mlp.down.w[0] = parameter(&k, "wo", 9, 17, 0.4);
     k.x = input(&k, "x", ITEMS * 5, 9, &k.dx);
@@ -247,16 +295,34 @@ static void mlp_case(bool gated, b2_act_fn fn, float drop)
     k.backward = mlp_backward;
     check(&k);
 }
-static void test_gated_gelu(void **state) { (void)state; mlp_case(true, B2_GELU, 0.3f); }
-static void test_gated_tanh(void **state) { (void)state; mlp_case(true, B2_GELU_NEW, 0.0f); }
-static void test_gelu(void **state) { (void)state; mlp_case(false, B2_GELU, 0.0f); }
-static void test_silu(void **state) { (void)state; mlp_case(false, B2_SILU, 0.3f); }
+static void test_gated_gelu(void **state)
+{
+    (void)state;
+    mlp_case(true, B2_GELU, 0.3f);
+}
+static void test_gated_tanh(void **state)
+{
+    (void)state;
+    mlp_case(true, B2_GELU_NEW, 0.0f);
+}
+static void test_gelu(void **state)
+{
+    (void)state;
+    mlp_case(false, B2_GELU, 0.0f);
+}
+static void test_silu(void **state)
+{
+    (void)state;
+    mlp_case(false, B2_SILU, 0.3f);
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear),     cmocka_unit_test(test_linear_three), cmocka_unit_test(test_rmsnorm),
-                                       cmocka_unit_test(test_layernorm),  cmocka_unit_test(test_self),         cmocka_unit_test(test_causal),
-                                       cmocka_unit_test(test_cross),      cmocka_unit_test(test_gated_gelu),   cmocka_unit_test(test_gated_tanh),
-                                       cmocka_unit_test(test_gelu),       cmocka_unit_test(test_silu)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_linear),     cmocka_unit_test(test_linear_three),
+                                       cmocka_unit_test(test_rmsnorm),    cmocka_unit_test(test_layernorm),
+                                       cmocka_unit_test(test_self),       cmocka_unit_test(test_causal),
+                                       cmocka_unit_test(test_cross),      cmocka_unit_test(test_gated_gelu),
+                                       cmocka_unit_test(test_gated_tanh), cmocka_unit_test(test_gelu),
+                                       cmocka_unit_test(test_silu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* Finite differences through the whole model: every tensor of small random models, LoRA on every linear, with dropout,
- * recomputation and ragged lengths. */
+/* Finite differences through the whole model: every tensor of small random models, LoRA on every linear,
+ * with dropout, recomputation and ragged lengths. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,10 +42,37 @@ static double loss_of(void *ctx)
 
 static b2_config small_config(int variant)
 {
-    b2_config c = {.vit = {.hidden = 24, .inter = 20, .layers = 2, .heads = 3, .image = 9, .patch = 4, .eps = 1e-6f, .act = B2_GELU, .qkv_bias = true},
-                   .qf = {.hidden = 16, .inter = 20, .layers = 3, .heads = 2, .cross_every = 2, .queries = 3, .eps = 1e-12f, .act = B2_GELU},
-                   .t5 = {.d = 20, .dkv = 8, .heads = 3, .ff = 28, .enc_layers = 2, .dec_layers = 3, .vocab = 31, .buckets = 8, .max_distance = 16,
-                          .eps = 1e-6f, .gated = true, .act = B2_GELU, .eos = 1, .bos = 1},
+    b2_config c = {.vit = {.hidden = 24,
+                           .inter = 20,
+                           .layers = 2,
+                           .heads = 3,
+                           .image = 9,
+                           .patch = 4,
+                           .eps = 1e-6f,
+                           .act = B2_GELU,
+                           .qkv_bias = true},
+                   .qf = {.hidden = 16,
+                          .inter = 20,
+                          .layers = 3,
+                          .heads = 2,
+                          .cross_every = 2,
+                          .queries = 3,
+                          .eps = 1e-12f,
+                          .act = B2_GELU},
+                   .t5 = {.d = 20,
+                          .dkv = 8,
+                          .heads = 3,
+                          .ff = 28,
+                          .enc_layers = 2,
+                          .dec_layers = 3,
+                          .vocab = 31,
+                          .buckets = 8,
+                          .max_distance = 16,
+                          .eps = 1e-6f,
+                          .gated = true,
+                          .act = B2_GELU,
+                          .eos = 1,
+                          .bos = 1},
                    .image_token = -1};
     if (variant == 1) {
         c.t5.act = B2_GELU_NEW;
@@ -68,7 +95,8 @@ static void random_weights(rig *k, b2_rng *r)
     for (int i = 0; i < k->net->refs; i++) {
         b2_param *p = k->net->ref[i].param;
         const int64_t n = (int64_t)p->rows * p->cols;
-        const double soft = strstr(k->net->ref[i].name, "Attention.q.") ? 1.0 / sqrt((double)k->c.t5.dkv) : 1.0; /* T5 does not scale scores */
+        const double soft = strstr(k->net->ref[i].name, "Attention.q.") ? 1.0 / sqrt((double)k->c.t5.dkv)
+                                                                        : 1.0; /* T5 does not scale scores */
         k->w[i] = grad_random(r, n, k->net->ref[i].matrix ? soft / sqrt((double)p->cols) : 0.3);
         if (strstr(k->net->ref[i].name, "norm") || strstr(k->net->ref[i].name, "LayerNorm")) {
             for (int64_t j = 0; j < n && strstr(k->net->ref[i].name, ".weight"); j++) k->w[i][j] += 1.0f;
@@ -82,8 +110,14 @@ static void random_batch(rig *k, b2_rng *r)
 {
     const int side = k->c.vit.image;
     k->pixels = grad_random(r, (int64_t)BATCH * 3 * side * side, 1.0);
-    k->batch = (b2_batch){.batch = BATCH, .tenc = TENC, .tdec = TDEC, .pixels = k->pixels, .enc_ids = k->enc_ids, .enc_len = k->enc_len,
-                          .dec_ids = k->dec_ids, .labels = k->labels};
+    k->batch = (b2_batch){.batch = BATCH,
+                          .tenc = TENC,
+                          .tdec = TDEC,
+                          .pixels = k->pixels,
+                          .enc_ids = k->enc_ids,
+                          .enc_len = k->enc_len,
+                          .dec_ids = k->dec_ids,
+                          .labels = k->labels};
     for (int b = 0; b < BATCH; b++) {
         int32_t text[TENC];
         const int words = b ? TENC - k->c.qf.queries : 3;
@@ -92,7 +126,8 @@ static void random_batch(rig *k, b2_rng *r)
         for (int i = k->enc_len[b]; i < TENC; i++) k->enc_ids[b * TENC + i] = 0;
         for (int i = 0; i < TDEC; i++) {
             k->labels[b * TDEC + i] = b && i > 2 ? -1 : (int32_t)b2_rng_below(r, (uint64_t)k->c.t5.vocab);
-            k->dec_ids[b * TDEC + i] = i ? (k->labels[b * TDEC + i - 1] < 0 ? 0 : k->labels[b * TDEC + i - 1]) : 0;
+            k->dec_ids[b * TDEC + i] =
+                i ? (k->labels[b * TDEC + i - 1] < 0 ? 0 : k->labels[b * TDEC + i - 1]) : 0;
         }
         k->sample[b] = 100 + (uint64_t)b;
     }
@@ -180,11 +215,31 @@ static void check_all(int variant, bool recompute, float drop)
     rig_close(&k);
 }
 
-static void test_all(void **state) { (void)state; check_all(0, false, 0.0f); }
-static void test_tanh_tied_scale(void **state) { (void)state; check_all(1, false, 0.0f); }
-static void test_silu_ungated(void **state) { (void)state; check_all(2, false, 0.0f); }
-static void test_dropout(void **state) { (void)state; check_all(0, false, 0.2f); }
-static void test_recompute(void **state) { (void)state; check_all(0, true, 0.2f); }
+static void test_all(void **state)
+{
+    (void)state;
+    check_all(0, false, 0.0f);
+}
+static void test_tanh_tied_scale(void **state)
+{
+    (void)state;
+    check_all(1, false, 0.0f);
+}
+static void test_silu_ungated(void **state)
+{
+    (void)state;
+    check_all(2, false, 0.0f);
+}
+static void test_dropout(void **state)
+{
+    (void)state;
+    check_all(0, false, 0.2f);
+}
+static void test_recompute(void **state)
+{
+    (void)state;
+    check_all(0, true, 0.2f);
+}
 
 /* LoRA on every linear of the model, nothing else; with dropout on its input. */
 static void check_lora(const char *targets, float drop, bool recompute)
@@ -224,18 +279,31 @@ static void check_lora(const char *targets, float drop, bool recompute)
     if (bad) fail_msg("%d of %d LoRA modules disagree with finite differences", bad, n);
 }
 
-static void test_lora_qv(void **state) { (void)state; check_lora("q,v", 0.0f, false); }
+static void test_lora_qv(void **state)
+{
+    (void)state;
+    check_lora("q,v", 0.0f, false);
+}
 static void test_lora_everywhere(void **state)
 {
     (void)state;
     check_lora("q,k,v,o,wi_0,wi_1,wo,lm_head,qkv,projection,fc1,fc2,query,key,value", 0.3f, false);
 }
-static void test_lora_recompute(void **state) { (void)state; check_lora("q,v,qkv,query", 0.3f, true); }
+static void test_lora_recompute(void **state)
+{
+    (void)state;
+    check_lora("q,v,qkv,query", 0.3f, true);
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all),        cmocka_unit_test(test_tanh_tied_scale), cmocka_unit_test(test_silu_ungated),
-                                       cmocka_unit_test(test_dropout),    cmocka_unit_test(test_recompute),       cmocka_unit_test(test_lora_qv),
-                                       cmocka_unit_test(test_lora_everywhere), cmocka_unit_test(test_lora_recompute)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_all),
+                                       cmocka_unit_test(test_tanh_tied_scale),
+                                       cmocka_unit_test(test_silu_ungated),
+                                       cmocka_unit_test(test_dropout),
+                                       cmocka_unit_test(test_recompute),
+                                       cmocka_unit_test(test_lora_qv),
+                                       cmocka_unit_test(test_lora_everywhere),
+                                       cmocka_unit_test(test_lora_recompute)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

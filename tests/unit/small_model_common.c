@@ -12,12 +12,15 @@
 #include "model/model.h"
 #include "tests/unit/small_model_common.h"
 
-static const char config[] =
-    "{\"model_type\":\"blip-2\",\"num_query_tokens\":3,"
-    "\"vision_config\":{\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_layers\":2,\"num_attention_heads\":3,\"image_size\":9,\"patch_size\":4},"
-    "\"qformer_config\":{\"hidden_size\":16,\"intermediate_size\":24,\"num_hidden_layers\":3,\"num_attention_heads\":2},"
-    "\"text_config\":{\"model_type\":\"t5\",\"d_model\":20,\"d_kv\":8,\"num_heads\":3,\"d_ff\":28,\"num_layers\":2,\"num_decoder_layers\":3,\"vocab_size\":67,"
-    "\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu\",\"tie_word_embeddings\":false,\"bos_token_id\":1}}";
+static const char config[] = "{\"model_type\":\"blip-2\",\"num_query_tokens\":3,"
+                             "\"vision_config\":{\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_"
+                             "layers\":2,\"num_attention_heads\":3,\"image_size\":9,\"patch_size\":4},"
+                             "\"qformer_config\":{\"hidden_size\":16,\"intermediate_size\":24,\"num_hidden_"
+                             "layers\":3,\"num_attention_heads\":2},"
+                             "\"text_config\":{\"model_type\":\"t5\",\"d_model\":20,\"d_kv\":8,\"num_heads\":"
+                             "3,\"d_ff\":28,\"num_layers\":2,\"num_decoder_layers\":3,\"vocab_size\":67,"
+                             "\"feed_forward_proj\":\"gated-gelu\",\"dense_act_fn\":\"gelu\",\"tie_word_"
+                             "embeddings\":false,\"bos_token_id\":1}}";
 
 static void write_config(const char *path)
 {
@@ -72,7 +75,8 @@ void small_adapter_write(const small_model *s, const char *name, const char *tar
     b2_adapter_entry *entry = calloc((size_t)count, sizeof *entry);
     for (int i = 0; i < count; i++) {
         const b2_param *w = n->ref[refs[i]].param;
-        float *a = malloc((size_t)(rank * w->cols) * sizeof *a), *b = malloc((size_t)(rank * w->rows) * sizeof *b);
+        float *a = malloc((size_t)(rank * w->cols) * sizeof *a),
+              *b = malloc((size_t)(rank * w->rows) * sizeof *b);
         for (int k = 0; k < rank * w->cols; k++) a[k] = (float)(0.3 * b2_rng_normal(&r));
         for (int k = 0; k < rank * w->rows; k++) b[k] = (float)(0.3 * b2_rng_normal(&r));
         entry[i] = (b2_adapter_entry){refs[i], rank, 1.0f, a, b};

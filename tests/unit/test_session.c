@@ -1,4 +1,5 @@
-/* Sessions: batched = single, any thread count, plan = use, callbacks, cancelling, adapters by row, merging, errors. */
+/* Sessions: batched = single, any thread count, plan = use, callbacks, cancelling, adapters by row,
+ * merging, errors. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +12,9 @@
 #include "tests/unit/small_model_common.h"
 
 enum { ROWS = 5, NEW = 7 };
-static const int32_t words[48] = {5,  9, 33, 12, 60, 2,  17, 41, 8,  8,  51, 6,  14, 22, 30, 19, 27, 35, 43, 3,  4,  10, 11, 13,
-                                  15, 16, 18, 20, 21, 23, 24, 25, 26, 28, 29, 31, 32, 34, 36, 37, 38, 39, 40, 42, 44, 45, 46, 1};
+static const int32_t words[48] = {5,  9,  33, 12, 60, 2,  17, 41, 8,  8,  51, 6,  14, 22, 30, 19,
+                                  27, 35, 43, 3,  4,  10, 11, 13, 15, 16, 18, 20, 21, 23, 24, 25,
+                                  26, 28, 29, 31, 32, 34, 36, 37, 38, 39, 40, 42, 44, 45, 46, 1};
 static const int lengths[ROWS] = {1, 48, 5, 17, 2};
 
 static blip2_session *session_new(const small_model *m, int batch, int images)
@@ -75,7 +77,8 @@ static outcome run(int threads, int batch, blip2_dtype dtype)
         }
         for (int k = 0; k < n; k++) r[i + k].max_new_tokens = 1;
         ask(s, r + i, n, a);
-        for (int k = 0; k < n; k++) memcpy(out.logits[i + k], (const float *)s->logits.p + 67 * k, sizeof out.logits[0]);
+        for (int k = 0; k < n; k++)
+            memcpy(out.logits[i + k], (const float *)s->logits.p + 67 * k, sizeof out.logits[0]);
     }
     for (int i = 0; i < ROWS; i++) blip2_features_close(f[i]);
     blip2_session_close(s);
@@ -92,7 +95,8 @@ static void test_ragged_equals_single(void **state)
         assert_memory_equal(one.tokens[i], all.tokens[i], sizeof one.tokens[i]);
         for (int v = 0; v < 67; v++) {
             if (fabsf(one.logits[i][v] - all.logits[i][v]) > 1e-5f * fmaxf(1.0f, fabsf(one.logits[i][v])))
-                fail_msg("row %d, id %d: alone %.8g, in a batch %.8g", i, v, (double)one.logits[i][v], (double)all.logits[i][v]);
+                fail_msg("row %d, id %d: alone %.8g, in a batch %.8g", i, v, (double)one.logits[i][v],
+                         (double)all.logits[i][v]);
         }
     }
     assert_memory_not_equal(all.logits[0], all.logits[2], sizeof all.logits[0]);
@@ -239,7 +243,9 @@ static void test_adapters_by_row(void **state)
         blip2_session *alone = which[i] < 0 ? session_with(&m, NULL, 0) : session_with(&m, &ad[which[i]], 1);
         r[i].adapter = which[i] < 0 ? -1 : 0;
         ask(alone, &r[i], 1, a);
-        for (int v = 0; v < 67; v++) assert_true(fabsf(logits[i][v] - ((const float *)alone->logits.p)[v]) <= 2e-5f * fmaxf(1, fabsf(logits[i][v])));
+        for (int v = 0; v < 67; v++)
+            assert_true(fabsf(logits[i][v] - ((const float *)alone->logits.p)[v]) <=
+                        2e-5f * fmaxf(1, fabsf(logits[i][v])));
         blip2_session_close(alone);
     }
     blip2_features_close(f);
@@ -274,8 +280,10 @@ static void test_merge(void **state)
     if (blip2_model_export(m.model, ad, BLIP2_DTYPE_FILE, dir, &e) != BLIP2_OK) fail_msg("%s", e.text);
     small_model merged = m;
     assert_int_equal(blip2_model_open(m.device, dir, NULL, &merged.model, &e), BLIP2_OK);
-    blip2_session *with = session_with(&m, &ad, 1), *plain = session_with(&merged, NULL, 0), *base = session_with(&m, NULL, 0);
-    blip2_features *f = small_features(with, &m, 9, 0), *g = small_features(plain, &merged, 9, -1), *h = small_features(base, &m, 9, -1);
+    blip2_session *with = session_with(&m, &ad, 1), *plain = session_with(&merged, NULL, 0),
+                  *base = session_with(&m, NULL, 0);
+    blip2_features *f = small_features(with, &m, 9, 0), *g = small_features(plain, &merged, 9, -1),
+                   *h = small_features(base, &m, 9, -1);
     blip2_request r = request(f, 3), p = request(g, 3), b = request(h, 3);
     r.max_new_tokens = p.max_new_tokens = b.max_new_tokens = 1;
     r.adapter = 0;
@@ -315,7 +323,10 @@ static void test_wrong_adapters(void **state)
     assert_int_equal(system(line), 0);
     assert_int_equal(blip2_adapter_open(m.model, dir, &a, &e), BLIP2_ERR_CONFIG);
     assert_non_null(strstr(e.text, "rank 2"));
-    snprintf(line, sizeof line, "sed -i 's/\"r\": 3/\"r\": 2/; s/\"use_dora\": false/\"use_dora\": true/' '%s/adapter_config.json'", dir);
+    snprintf(
+        line, sizeof line,
+        "sed -i 's/\"r\": 3/\"r\": 2/; s/\"use_dora\": false/\"use_dora\": true/' '%s/adapter_config.json'",
+        dir);
     assert_int_equal(system(line), 0);
     assert_int_equal(blip2_adapter_open(m.model, dir, &a, &e), BLIP2_ERR_UNSUPPORTED);
     assert_non_null(strstr(e.text, "use_dora"));
@@ -368,10 +379,15 @@ static void test_cancel(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ragged_equals_single), cmocka_unit_test(test_threads_same_bits), cmocka_unit_test(test_plan_is_use),
-        cmocka_unit_test(test_limits),               cmocka_unit_test(test_wrong_requests),    cmocka_unit_test(test_adapters_by_row),
-        cmocka_unit_test(test_merge),                cmocka_unit_test(test_wrong_adapters),    cmocka_unit_test(test_any_order_of_closing),
-        cmocka_unit_test(test_cancel)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged_equals_single),
+                                       cmocka_unit_test(test_threads_same_bits),
+                                       cmocka_unit_test(test_plan_is_use),
+                                       cmocka_unit_test(test_limits),
+                                       cmocka_unit_test(test_wrong_requests),
+                                       cmocka_unit_test(test_adapters_by_row),
+                                       cmocka_unit_test(test_merge),
+                                       cmocka_unit_test(test_wrong_adapters),
+                                       cmocka_unit_test(test_any_order_of_closing),
+                                       cmocka_unit_test(test_cancel)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
