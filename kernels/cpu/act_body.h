@@ -5,17 +5,20 @@
 
 #define INV_SQRT_2PI 0.39894228040143267794f
 /* gelu_new: 0.5 x (1 + tanh(u)) = x sigmoid(2u), 2u = x (GATE + GATE_CUBE x^2), GATE = 2 sqrt(2/pi) */
-#define GATE         1.59576912160573071176f
-#define GATE_REST    -4.53406805e-08f /* what f32 drops of it */
-#define GATE_CUBE    0.07135481282780026f
+#define GATE      1.59576912160573071176f
+#define GATE_REST -4.53406805e-08f /* what f32 drops of it */
+#define GATE_CUBE 0.07135481282780026f
 
-/* sigmoid(2u); in *rest what is left to 1, in *d the slope of 2u. 2u is kept to twice the digits: an error in it is one of e^2u. */
+/* sigmoid(2u); in *rest what is left to 1, in *d the slope of 2u. 2u is kept to twice the digits: an error
+ * in it is one of e^2u. */
 static inline vf gate(vf x, vf *rest, vf *d)
 {
     x = vmax(vset1(-16), vmin(vset1(16), x)); /* 0 and 1 beyond; NaN is the second operand */
-    const vf c = vset1(GATE_CUBE), square = vmul(x, x), cubic = vmul(c, square), factor = vfma(c, square, vset1(GATE));
+    const vf c = vset1(GATE_CUBE), square = vmul(x, x), cubic = vmul(c, square),
+             factor = vfma(c, square, vset1(GATE));
     const vf large = vmax(cubic, vset1(GATE)), small = vmin(cubic, vset1(GATE));
-    const vf square_rest = vfma(x, x, vsub(vzero(), square)), cubic_rest = vfma(c, square, vsub(vzero(), cubic));
+    const vf square_rest = vfma(x, x, vsub(vzero(), square)),
+             cubic_rest = vfma(c, square, vsub(vzero(), cubic));
     const vf sum_rest = vsub(small, vsub(factor, large));
     const vf dropped = vadd(vadd(sum_rest, cubic_rest), vfma(c, square_rest, vset1(GATE_REST)));
     const vf t = vmul(x, factor), low = vfma(x, dropped, vfma(x, factor, vsub(vzero(), t)));
@@ -36,25 +39,16 @@ static inline vf apply(const int fn, vf x)
 }
 
 /* The slope of x s(t), s the sigmoid and d = dt/dx: s + x d s (1-s). */
-static inline vf gated_slope(vf x, vf s, vf rest, vf d)
-{
-    return vfma(vmul(vmul(x, d), s), rest, s);
-}
+static inline vf gated_slope(vf x, vf s, vf rest, vf d) { return vfma(vmul(vmul(x, d), s), rest, s); }
 
 static inline vf slope(const int fn, vf x)
 {
     vf e, d, s;
     switch (fn) {
     case B2_RELU: return vsel(vgt(x, vzero()), vset1(1), vzero());
-    case B2_GELU:
-        s = vnormal_cdf(x, &e);
-        return vfma(vmul(x, vset1(INV_SQRT_2PI)), e, s);
-    case B2_GELU_NEW:
-        s = gate(x, &e, &d);
-        return gated_slope(x, s, e, d);
-    default:
-        s = vlogistic(vexp(vsub(vzero(), x)), &e);
-        return gated_slope(x, s, e, vset1(1));
+    case B2_GELU: s = vnormal_cdf(x, &e); return vfma(vmul(x, vset1(INV_SQRT_2PI)), e, s);
+    case B2_GELU_NEW: s = gate(x, &e, &d); return gated_slope(x, s, e, d);
+    default: s = vlogistic(vexp(vsub(vzero(), x)), &e); return gated_slope(x, s, e, vset1(1));
     }
 }
 
@@ -67,14 +61,14 @@ typedef struct act_job {
 } act_job;
 
 /* Calls the inline function with fn as a constant. */
-#define BY_FN(fn, call) \
-    do { \
-        switch (fn) { \
-        case B2_RELU: call(B2_RELU); break; \
-        case B2_GELU: call(B2_GELU); break; \
-        case B2_GELU_NEW: call(B2_GELU_NEW); break; \
-        default: call(B2_SILU); break; \
-        } \
+#define BY_FN(fn, call)                                                                                      \
+    do {                                                                                                     \
+        switch (fn) {                                                                                        \
+        case B2_RELU: call(B2_RELU); break;                                                                  \
+        case B2_GELU: call(B2_GELU); break;                                                                  \
+        case B2_GELU_NEW: call(B2_GELU_NEW); break;                                                          \
+        default: call(B2_SILU); break;                                                                       \
+        }                                                                                                    \
     } while (0)
 
 static inline void fwd_span(const int fn, act_t *y, const float *x, int64_t n)
@@ -94,8 +88,13 @@ static inline void glu_row(const int fn, act_t *y, const float *g, const float *
 
 static inline void glu_bwd_row(const int fn, float *dg, const float *dy, const float *g, int64_t n)
 {
-    SWEEP(n, const vf d = vget(dy + i, len); const vf gate = vget(g + i, len); const vf up = vget(g + n + i, len);
-          vput(dg + i, vmul(vmul(d, up), slope(fn, gate)), len); vput(dg + n + i, vmul(d, apply(fn, gate)), len));
+    SWEEP(n, {
+        const vf d = vget(dy + i, len);
+        const vf gate = vget(g + i, len);
+        const vf up = vget(g + n + i, len);
+        vput(dg + i, vmul(vmul(d, up), slope(fn, gate)), len);
+        vput(dg + n + i, vmul(d, apply(fn, gate)), len);
+    });
 }
 
 static void fwd_task(void *ctx, int64_t chunk, int worker)

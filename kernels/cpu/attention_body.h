@@ -1,5 +1,5 @@
-/* Attention forward, a task for each head of each item; body of attention_tmpl_<isa>.c. Few query rows read keys and values
- * as they lie; many pack both once and go through the matrix tile, in blocks of rows. */
+/* Attention forward, a task for each head of each item; body of attention_tmpl_<isa>.c. Few query rows
+ * read keys and values as they lie; many pack both once and go through the matrix tile, in blocks of rows. */
 #include "kernels/cpu/attention_common.h"
 
 enum { FEW = 3, HELD = 4 }; /* query rows that count as few; vectors of a context row kept in registers */
@@ -28,18 +28,24 @@ static float softmax_row(const head *r, float *s, int row, int n, int block)
     }
     const vf t = vset1(top);
     vf sum = vzero();
-    SWEEP(n, const vf e = vexp(vsub(vget(s + i, len), t)); vput(s + i, e, len);
-          sum = vadd(sum, len == VL ? e : vsel(vtail(len), e, vzero())));
+    SWEEP(n, {
+        const vf e = vexp(vsub(vget(s + i, len), t));
+        vput(s + i, e, len);
+        sum = vadd(sum, len == VL ? e : vsel(vtail(len), e, vzero()));
+    });
     const float total = vsum(sum);
     const vf inverse = vset1(1 / total);
     if (r->a->drop > 0)
-        SWEEP(n, vput(s + i, vdrop_apply(vmul(vget(s + i, len), inverse), vdrop_factor(&r->drop, element | (uint32_t)i)), len));
+        SWEEP(n, vput(s + i,
+                      vdrop_apply(vmul(vget(s + i, len), inverse),
+                                  vdrop_factor(&r->drop, element | (uint32_t)i)),
+                      len));
     else
         SWEEP(n, vput(s + i, vmul(vget(s + i, len), inverse), len));
     return top + logf(total);
 }
 
-/* ---- few rows ----------------------------------------------------------------------------------------------------- */
+/* ---- few rows ------------------------------------------------------------------------------------------ */
 
 static float dot(const float *x, const float *y, int n)
 {
@@ -77,10 +83,14 @@ static void few_rows(const fwd_job *j, const head *r, float *s)
     const b2_attn *a = j->a;
     for (int i = 0; i < a->tq; i++) {
         const int n = visible(r, i);
-        act_t *ctx = j->ctx + (((size_t)r->b * (size_t)a->tq + (size_t)i) * (size_t)a->heads + (size_t)r->h) * (size_t)a->dim;
-        for (int k = 0; k < n; k++) s[k] = a->scale * dot(r->q + (size_t)i * (size_t)a->ldq, r->k + (size_t)k * (size_t)a->ldk, a->dim);
+        act_t *ctx = j->ctx + (((size_t)r->b * (size_t)a->tq + (size_t)i) * (size_t)a->heads + (size_t)r->h) *
+                                  (size_t)a->dim;
+        for (int k = 0; k < n; k++)
+            s[k] =
+                a->scale * dot(r->q + (size_t)i * (size_t)a->ldq, r->k + (size_t)k * (size_t)a->ldk, a->dim);
         const float lse = softmax_row(r, s, i, n, n);
-        if (j->lse) j->lse[((size_t)r->b * (size_t)a->heads + (size_t)r->h) * (size_t)a->tq + (size_t)i] = lse;
+        if (j->lse)
+            j->lse[((size_t)r->b * (size_t)a->heads + (size_t)r->h) * (size_t)a->tq + (size_t)i] = lse;
         for (int d = 0; d < a->dim; d += HELD * VL) {
             const int len = a->dim - d < HELD * VL ? a->dim - d : HELD * VL;
             mix_values(ctx + d, s, r->v + d, a->ldv, n, len);
@@ -88,7 +98,7 @@ static void few_rows(const fwd_job *j, const head *r, float *s)
     }
 }
 
-/* ---- many rows ---------------------------------------------------------------------------------------------------- */
+/* ---- many rows ----------------------------------------------------------------------------------------- */
 
 typedef struct rooms { /* one thread's workspace */
     float *keys, *values, *scores, *out;
@@ -98,7 +108,8 @@ static size_t rooms_size(const b2_attn *a)
 {
     const size_t tk = score_ld(a), dim = (size_t)a->dim;
     if (a->tq <= FEW) return b2_line(tk);
-    return b2_line(tk * dim) + b2_line(tk * panels_width(a->dim)) + b2_line(QUERIES * tk) + b2_line(QUERIES * dim);
+    return b2_line(tk * dim) + b2_line(tk * panels_width(a->dim)) + b2_line(QUERIES * tk) +
+           b2_line(QUERIES * dim);
 }
 
 static rooms rooms_at(const b2_attn *a, float *p)
@@ -116,15 +127,23 @@ static void block_of_rows(const fwd_job *j, const head *r, const rooms *m, int i
     const b2_attn *a = j->a;
     const size_t ld = score_ld(a), width = (size_t)a->heads * (size_t)a->dim;
     const int n = visible(r, i0 + rows - 1); /* the last row sees most */
-    const b2_tile scores = {.a = r->q + (size_t)i0 * (size_t)a->ldq, .rs = a->ldq, .cs = 1, .b = m->keys, .k = a->dim,
-                            .c = m->scores, .ldc = (ptrdiff_t)ld, .alpha = a->scale};
+    const b2_tile scores = {.a = r->q + (size_t)i0 * (size_t)a->ldq,
+                            .rs = a->ldq,
+                            .cs = 1,
+                            .b = m->keys,
+                            .k = a->dim,
+                            .c = m->scores,
+                            .ldc = (ptrdiff_t)ld,
+                            .alpha = a->scale};
     product(&scores, rows, n, r->keys);
     for (int i = 0; i < rows; i++) {
         const float lse = softmax_row(r, m->scores + (size_t)i * ld, i0 + i, visible(r, i0 + i), n);
-        if (j->lse) j->lse[((size_t)r->b * (size_t)a->heads + (size_t)r->h) * (size_t)a->tq + (size_t)(i0 + i)] = lse;
+        if (j->lse)
+            j->lse[((size_t)r->b * (size_t)a->heads + (size_t)r->h) * (size_t)a->tq + (size_t)(i0 + i)] = lse;
     }
     act_t *ctx = j->ctx + ((size_t)r->b * (size_t)a->tq + (size_t)i0) * width + (size_t)r->h * (size_t)a->dim;
-    b2_tile mix = {.a = m->scores, .rs = (ptrdiff_t)ld, .cs = 1, .k = n, .c = m->out, .ldc = a->dim, .alpha = 1};
+    b2_tile mix = {
+        .a = m->scores, .rs = (ptrdiff_t)ld, .cs = 1, .k = n, .c = m->out, .ldc = a->dim, .alpha = 1};
 #if B2_ACT == 0
     mix.c = ctx, mix.ldc = (ptrdiff_t)width;
 #endif
@@ -153,7 +172,8 @@ static void fwd_task(void *ctx, int64_t chunk, int worker)
     const rooms m = rooms_at(a, ws);
     pack_all_turned(m.keys, r.k, a->ldk, r.keys, a->dim);
     pack_all_straight(m.values, r.v, a->ldv, a->dim, r.keys);
-    for (int i = 0; i < a->tq; i += QUERIES) block_of_rows(j, &r, &m, i, a->tq - i < QUERIES ? a->tq - i : QUERIES);
+    for (int i = 0; i < a->tq; i += QUERIES)
+        block_of_rows(j, &r, &m, i, a->tq - i < QUERIES ? a->tq - i : QUERIES);
 }
 
 void TIER_FN(attn_fwd)(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)

@@ -1,5 +1,5 @@
-/* What attention's forward and backward share: one head of one item, its packed keys and values, its score rows. Included
- * after a simd header. */
+/* What attention's forward and backward share: one head of one item, its packed keys and values, its score
+ * rows. Included after a simd header. */
 #ifndef B2_KERNELS_CPU_ATTENTION_COMMON_H
 #define B2_KERNELS_CPU_ATTENTION_COMMON_H
 #include <math.h>
@@ -23,7 +23,8 @@ typedef struct head {
 static inline head head_at(const b2_queue *q, const b2_attn *a, int64_t chunk)
 {
     head r = {.a = a, .b = (int)(chunk / a->heads), .h = (int)(chunk % a->heads)};
-    const size_t column = (size_t)r.h * (size_t)a->dim, first = (size_t)(a->kvrow ? a->kvrow[r.b] : r.b) * (size_t)a->krows;
+    const size_t column = (size_t)r.h * (size_t)a->dim,
+                 first = (size_t)(a->kvrow ? a->kvrow[r.b] : r.b) * (size_t)a->krows;
     r.at = a->qpos ? a->qpos[r.b] : 0;
     r.keys = a->klen && a->klen[r.b] < a->tk ? a->klen[r.b] : a->tk;
     if (r.keys < 0) r.keys = 0;
@@ -32,7 +33,8 @@ static inline head head_at(const b2_queue *q, const b2_attn *a, int64_t chunk)
     r.v = a->v + first * (size_t)a->ldv + column;
     if (a->bias) r.bias = a->bias + (size_t)r.h * (size_t)a->ldbias + a->bias0;
     if (a->drop > 0)
-        r.drop = vdrop_begin(b2_drop_key(q->step->seed, q->step->step, q->step->sample[r.b], a->site), a->drop);
+        r.drop =
+            vdrop_begin(b2_drop_key(q->step->seed, q->step->step, q->step->sample[r.b], a->site), a->drop);
     return r;
 }
 
@@ -45,17 +47,14 @@ static inline int visible(const head *r, int i)
 }
 
 /* Distance of score rows. */
-static inline size_t score_ld(const b2_attn *a)
-{
-    return (size_t)panel_width(a->tk > 0 ? a->tk : 1);
-}
+static inline size_t score_ld(const b2_attn *a) { return (size_t)panel_width(a->tk > 0 ? a->tk : 1); }
 
 /* All panels of n rows turned, or of n columns straight; k long. Panel p lies at p*NR*k. */
 static inline void pack_all_turned(float *dst, const float *src, int ld, int n, int k)
 {
     for (int c = 0; c < n; c += NR)
-        pack_turned(dst + (size_t)c * (size_t)k, (const char *)(src + (size_t)c * (size_t)ld), (size_t)ld * sizeof *src, B2_F32,
-                    n - c < NR ? n - c : NR, k);
+        pack_turned(dst + (size_t)c * (size_t)k, (const char *)(src + (size_t)c * (size_t)ld),
+                    (size_t)ld * sizeof *src, B2_F32, n - c < NR ? n - c : NR, k);
 }
 
 static inline void pack_all_straight(float *dst, const float *src, int ld, int n, int k)
@@ -81,8 +80,14 @@ static inline float bias_and_top(const head *r, float *s, int row, int n)
 {
     const float *bias = r->bias ? r->bias - (r->at + row) : NULL;
     vf top = vset1(-INFINITY);
-    SWEEP(n, vf v = vget(s + i, len); if (bias) { v = vadd(v, vget(bias + i, len)); vput(s + i, v, len); }
-          top = vmax(len == VL ? v : vsel(vtail(len), v, vset1(-INFINITY)), top));
+    SWEEP(n, {
+        vf v = vget(s + i, len);
+        if (bias) {
+            v = vadd(v, vget(bias + i, len));
+            vput(s + i, v, len);
+        }
+        top = vmax(len == VL ? v : vsel(vtail(len), v, vset1(-INFINITY)), top);
+    });
     return vhmax(top);
 }
 
@@ -91,8 +96,5 @@ static inline uint32_t drop_element(const head *r, int row)
     return (uint32_t)r->h << 24 | (uint32_t)row << 12;
 }
 
-static inline void clear_floats(float *p, size_t n)
-{
-    memset(p, 0, n * sizeof *p);
-}
+static inline void clear_floats(float *p, size_t n) { memset(p, 0, n * sizeof *p); }
 #endif

@@ -9,10 +9,7 @@
 
 static const char *const names[B2_ISA_COUNT] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
-const char *b2_isa_name(b2_isa i)
-{
-    return (unsigned)i < B2_ISA_COUNT ? names[i] : "unknown";
-}
+const char *b2_isa_name(b2_isa i) { return (unsigned)i < B2_ISA_COUNT ? names[i] : "unknown"; }
 
 bool b2_isa_parse(const char *name, b2_isa *out)
 {
@@ -44,10 +41,7 @@ static unsigned saved_state(void)
     return low;
 }
 
-static bool has(unsigned bits, unsigned want)
-{
-    return (bits & want) == want;
-}
+static bool has(unsigned bits, unsigned want) { return (bits & want) == want; }
 
 bool b2_isa_available(b2_isa i)
 {
@@ -55,7 +49,8 @@ bool b2_isa_available(b2_isa i)
     const regs one = leaf(1, 0), seven = leaf(7, 0), more = leaf(7, 1);
     const unsigned tiles = 1u << 24 | 1u << 25 | 1u << 22; /* AMX-TILE, AMX-INT8, AMX-BF16 in edx */
     const bool avx2 = has(state, 0x6) && has(one.c, bit_FMA | bit_AVX | bit_F16C) && has(seven.b, bit_AVX2);
-    const bool avx512 = avx2 && has(state, 0xE6) && has(seven.b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
+    const bool avx512 =
+        avx2 && has(state, 0xE6) && has(seven.b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
     const bool bf16 = avx512 && has(more.a, 1u << 5);
     switch (i) {
     case B2_ISA_REF: return true;
@@ -83,20 +78,11 @@ static void read_brand(char text[48])
     }
 }
 #else
-bool b2_isa_available(b2_isa i)
-{
-    return i == B2_ISA_REF;
-}
+bool b2_isa_available(b2_isa i) { return i == B2_ISA_REF; }
 
-static bool bf16_is_fast(void)
-{
-    return false;
-}
+static bool bf16_is_fast(void) { return false; }
 
-static void read_brand(char text[48])
-{
-    (void)text;
-}
+static void read_brand(char text[48]) { (void)text; }
 #endif
 
 b2_isa b2_isa_best(void)

@@ -1,4 +1,5 @@
-/* Fills the kernel tables of a CPU: the reference, then every tier up to the wanted one overwrites what it does better. */
+/* Fills the kernel tables of a CPU: the reference, then every tier up to the wanted one overwrites what it
+ * does better. */
 #include "kernels/kernels.h"
 
 void b2_cpu_tables(b2_kernels t[2], b2_isa isa)

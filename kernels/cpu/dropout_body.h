@@ -26,8 +26,10 @@ static void drop_task(void *ctx, int64_t chunk, int worker)
     const int64_t at = sample * j->per_sample + span * SPAN;
     const vdrop d = mask_of(j, sample);
     (void)worker;
-    SWEEP(span_len(j->per_sample, span),
-          const vf k = vdrop_factor(&d, (uint32_t)(span * SPAN + i)); aput(j->y + at + i, vdrop_apply(aget(j->x + at + i, len), k), len));
+    SWEEP(span_len(j->per_sample, span), {
+        const vf k = vdrop_factor(&d, (uint32_t)(span * SPAN + i));
+        aput(j->y + at + i, vdrop_apply(aget(j->x + at + i, len), k), len);
+    });
 }
 
 static void drop_add_task(void *ctx, int64_t chunk, int worker)
@@ -37,19 +39,24 @@ static void drop_add_task(void *ctx, int64_t chunk, int worker)
     const int64_t at = sample * j->per_sample + span * SPAN;
     const vdrop d = mask_of(j, sample);
     (void)worker;
-    SWEEP(span_len(j->per_sample, span), const vf k = vdrop_factor(&d, (uint32_t)(span * SPAN + i));
-          float *y = j->sum + at + i; vput(y, vkeep(y, j->beta, vdrop_apply(vget(j->add + at + i, len), k), len), len));
+    SWEEP(span_len(j->per_sample, span), {
+        const vf k = vdrop_factor(&d, (uint32_t)(span * SPAN + i));
+        float *y = j->sum + at + i;
+        vput(y, vkeep(y, j->beta, vdrop_apply(vget(j->add + at + i, len), k), len), len);
+    });
 }
 
-void TIER_FN(dropout)(b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p, uint32_t site)
+void TIER_FN(dropout)(b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p,
+                      uint32_t site)
 {
     drop_job j = {.step = q->step, .y = y, .x = x, .per_sample = per_sample, .site = site, .p = p};
     b2_pool_run(q->pool, spans(per_sample) * samples, drop_task, &j);
 }
 
-void TIER_FN(dropout_add)(b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p, uint32_t site,
-                          float beta)
+void TIER_FN(dropout_add)(b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p,
+                          uint32_t site, float beta)
 {
-    drop_job j = {.step = q->step, .sum = y, .add = x, .per_sample = per_sample, .site = site, .p = p, .beta = beta};
+    drop_job j = {
+        .step = q->step, .sum = y, .add = x, .per_sample = per_sample, .site = site, .p = p, .beta = beta};
     b2_pool_run(q->pool, spans(per_sample) * samples, drop_add_task, &j);
 }

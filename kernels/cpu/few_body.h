@@ -1,6 +1,7 @@
-/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over the lanes. bf16
- * weights are widened in registers, exactly, even and odd elements apart: x comes in the same order. With FEW_PAIRS x is
- * bf16 too, as it lies, and pairs are multiplied and added by one instruction. */
+/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over
+ * the lanes. bf16 weights are widened in registers, exactly, even and odd elements apart: x comes in the
+ * same order. With FEW_PAIRS x is bf16 too, as it lies, and pairs are multiplied and added by one
+ * instruction. */
 #include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/sweep.h"
 
@@ -14,7 +15,8 @@ enum {
 typedef vf sums[4][B2_FEW_ROWS]; /* [weight row][row of x] */
 
 #ifdef FEW_PAIRS
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w, ptrdiff_t c, const int n)
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w,
+                 ptrdiff_t c, const int n)
 {
     vi v[4];
     (void)wf;
@@ -30,7 +32,8 @@ INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const
 }
 #else
 /* Block of 2*VL of x against the same of `rows` weight rows. */
-INLINE void step_bf16(const int rows, const int m, sums acc, const b2_few *f, const uint16_t *w, ptrdiff_t c, const int n)
+INLINE void step_bf16(const int rows, const int m, sums acc, const b2_few *f, const uint16_t *w, ptrdiff_t c,
+                      const int n)
 {
     const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
     vf even[4], odd[4];
@@ -46,7 +49,8 @@ INLINE void step_bf16(const int rows, const int m, sums acc, const b2_few *f, co
 }
 
 /* The same of VL of them. */
-INLINE void step_f32(const int rows, const int m, sums acc, const b2_few *f, const float *w, ptrdiff_t c, const int n)
+INLINE void step_f32(const int rows, const int m, sums acc, const b2_few *f, const float *w, ptrdiff_t c,
+                     const int n)
 {
     const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
     vf v[4];
@@ -60,14 +64,18 @@ INLINE void step_f32(const int rows, const int m, sums acc, const b2_few *f, con
     }
 }
 
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w, ptrdiff_t c, const int n)
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w,
+                 ptrdiff_t c, const int n)
 {
-    if (wf == B2_BF16) step_bf16(rows, m, acc, f, (const uint16_t *)(const void *)w, c, n);
-    else step_f32(rows, m, acc, f, (const float *)(const void *)w, c, n);
+    if (wf == B2_BF16)
+        step_bf16(rows, m, acc, f, (const uint16_t *)(const void *)w, c, n);
+    else
+        step_f32(rows, m, acc, f, (const float *)(const void *)w, c, n);
 }
 #endif
 
-INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const char *w, float *y, const float *bias)
+INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const char *w, float *y,
+                 const float *bias)
 {
     const int k = f->k, block = wf == B2_BF16 ? 2 * VL : VL;
     sums acc;
@@ -89,17 +97,21 @@ INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f
 }
 
 #define PER_M(m) ((m) <= 2 ? 4 : (m) <= 6 ? 2 : 1) /* weight rows side by side: what the registers hold */
-#define ROWS_FN(m) \
-    static void rows_##m(const b2_few *f, const char *w, float *y, const float *bias, int n) \
-    { \
-        const size_t stride = (size_t)f->k * b2_dtype_size(f->wf); \
-        int o = 0; \
-        for (; o + PER_M(m) <= n; o += PER_M(m)) \
-            if (f->wf == B2_BF16) dots(PER_M(m), m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL); \
-            else dots(PER_M(m), m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL); \
-        for (; o < n; o++) \
-            if (f->wf == B2_BF16) dots(1, m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL); \
-            else dots(1, m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL); \
+#define ROWS_FN(m)                                                                                           \
+    static void rows_##m(const b2_few *f, const char *w, float *y, const float *bias, int n)                 \
+    {                                                                                                        \
+        const size_t stride = (size_t)f->k * b2_dtype_size(f->wf);                                           \
+        int o = 0;                                                                                           \
+        for (; o + PER_M(m) <= n; o += PER_M(m))                                                             \
+            if (f->wf == B2_BF16)                                                                            \
+                dots(PER_M(m), m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL);                \
+            else                                                                                             \
+                dots(PER_M(m), m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL);                 \
+        for (; o < n; o++)                                                                                   \
+            if (f->wf == B2_BF16)                                                                            \
+                dots(1, m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL);                       \
+            else                                                                                             \
+                dots(1, m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL);                        \
     }
 ROWS_FN(1)
 ROWS_FN(2)
@@ -112,8 +124,8 @@ ROWS_FN(8)
 
 static void few_task(void *ctx, int64_t chunk, int worker)
 {
-    static void (*const by_m[])(const b2_few *, const char *, float *, const float *, int) = {rows_1, rows_2, rows_3, rows_4,
-                                                                                              rows_5, rows_6, rows_7, rows_8};
+    static void (*const by_m[])(const b2_few *, const char *, float *, const float *,
+                                int) = {rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
     const b2_few *f = ctx;
     const b2_rows *w = f->w;
     int part = (int)chunk, at = 0;

@@ -1,5 +1,6 @@
-/* Products of bf16 activations with bf16 weights, AVX512_BF16: pairs along k take the place of floats. As in gemm_body.h's
- * `many outputs`: the activations are packed, weight rows are read in place, once, and tiles come out turned. */
+/* Products of bf16 activations with bf16 weights, AVX512_BF16: pairs along k take the place of floats. As
+ * in gemm_body.h's `many outputs`: the activations are packed, weight rows are read in place, once, and
+ * tiles come out turned. */
 #define B2_ACT 1
 #include "kernels/cpu/simd_avx512.h"
 #undef B2_ISA_TOKEN
@@ -7,10 +8,7 @@
 #include "kernels/cpu/gemm_common.h"
 
 /* Pairs in a row; k is even here. */
-static int pairs(const gemm *g)
-{
-    return g->k / 2;
-}
+static int pairs(const gemm *g) { return g->k / 2; }
 
 static size_t x_panel(const gemm *g, int p, int i)
 {
@@ -37,22 +35,38 @@ static void many_outputs(void *ctx, int64_t chunk, int worker)
     (void)worker;
     for (int p = 0; p < pieces(pairs(g)); p++) {
         const char *rows = weight_row(g, w, o0) + (size_t)p * KC * sizeof(float);
-        b2_tile t = {.a = (const float *)(const void *)rows, .rs = pairs(g), .cs = 1, .k = b2_cut(pairs(g), KC, p), .c = turned,
-                     .ldc = NR, .alpha = 1};
+        b2_tile t = {.a = (const float *)(const void *)rows,
+                     .rs = pairs(g),
+                     .cs = 1,
+                     .k = b2_cut(pairs(g), KC, p),
+                     .c = turned,
+                     .ldc = NR,
+                     .alpha = 1};
         const turned_end end = {g->alpha, p ? 1 : g->beta, w->bias && !p ? w->bias + o0 : NULL};
         for (int i = 0; i < b2_cuts(g->m, NR); i++) {
             const int n = b2_cut(g->m, NR, i);
             t.b = g->packed + x_panel(g, p, i);
             ISA_FN(tile)(outs, panel_width(n), &t);
-            put_turned(g->y + (size_t)i * NR * (size_t)g->ldy + at + o0, (size_t)g->ldy, turned, outs, n, &end);
+            put_turned(g->y + (size_t)i * NR * (size_t)g->ldy + at + o0, (size_t)g->ldy, turned, outs, n,
+                       &end);
         }
     }
 }
 
-void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
-                                   float alpha, float beta, void *ws)
+void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw,
+                                   int m, int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .wf = B2_BF16, .alpha = alpha, .beta = beta, .packed = ws};
+    gemm g = {.y = y,
+              .ldy = ldy,
+              .x = x,
+              .w = w,
+              .nw = nw,
+              .m = m,
+              .k = k,
+              .wf = B2_BF16,
+              .alpha = alpha,
+              .beta = beta,
+              .packed = ws};
     if (m <= 0) return;
     if (m <= B2_FEW_ROWS) {
         const b2_few f = {y, ldy, m, k, NULL, x, w, nw, B2_BF16, alpha, beta};
@@ -67,6 +81,7 @@ void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x
 
 size_t b2_avx512bf16_bf16_gemm_ws(int m, int n, int k, int threads)
 {
-    const size_t own = panels_width(m) * (size_t)(k / 2) * sizeof(float), wide = b2_avx512_bf16_gemm_ws(m, n, k, threads);
+    const size_t own = panels_width(m) * (size_t)(k / 2) * sizeof(float),
+                 wide = b2_avx512_bf16_gemm_ws(m, n, k, threads);
     return own > wide ? own : wide;
 }

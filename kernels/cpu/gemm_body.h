@@ -1,12 +1,12 @@
 /* Dense products for many rows; body of gemm_tmpl_<isa>.c.
  *
- * Two drivers over one tile. `few outputs`: the weights are small: they are packed once, activations are read as they
- * lie. `many outputs`: the activations are packed, weight rows are read in place, once, and tiles come out turned.
- * The sum over k runs in order, cut every KC: both give the same bits, whatever the number of rows, of threads, or the
- * neighbours in the batch. */
+ * Two drivers over one tile. `few outputs`: the weights are small: they are packed once, activations are
+ * read as they lie. `many outputs`: the activations are packed, weight rows are read in place, once, and
+ * tiles come out turned. The sum over k runs in order, cut every KC: both give the same bits, whatever the
+ * number of rows, of threads, or the neighbours in the batch. */
 #include "kernels/cpu/gemm_common.h"
 
-/* ---- forward, few outputs ----------------------------------------------------------------------------------------- */
+/* ---- forward, few outputs ------------------------------------------------------------------------------ */
 
 static void pack_weights_turned(void *ctx, int64_t chunk, int worker)
 {
@@ -54,7 +54,7 @@ static void few_outputs(void *ctx, int64_t chunk, int worker)
     }
 }
 
-/* ---- forward, many outputs ---------------------------------------------------------------------------------------- */
+/* ---- forward, many outputs ----------------------------------------------------------------------------- */
 
 /* Where panel i of piece p of the packed activations begins. */
 static size_t x_panel(const gemm *g, int p, int i)
@@ -83,7 +83,13 @@ static void many_outputs(void *ctx, int64_t chunk, int worker)
     for (int p = 0; p < pieces(g->k); p++) {
         const int len = b2_cut(g->k, KC, p);
         const char *rows = weight_row(g, w, o0) + (size_t)p * KC * b2_dtype_size(g->wf);
-        b2_tile t = {.a = (const float *)(const void *)rows, .rs = g->k, .cs = 1, .k = len, .c = turned, .ldc = NR, .alpha = 1};
+        b2_tile t = {.a = (const float *)(const void *)rows,
+                     .rs = g->k,
+                     .cs = 1,
+                     .k = len,
+                     .c = turned,
+                     .ldc = NR,
+                     .alpha = 1};
         if (g->wf == B2_BF16) {
             widen_rows(local, KC, (const uint16_t *)(const void *)rows, (size_t)g->k, outs, len);
             t.a = local, t.rs = KC;
@@ -93,12 +99,13 @@ static void many_outputs(void *ctx, int64_t chunk, int worker)
             const int n = b2_cut(g->m, NR, i);
             t.b = g->packed + x_panel(g, p, i);
             ISA_FN(tile)(outs, panel_width(n), &t);
-            put_turned(g->y + (size_t)i * NR * (size_t)g->ldy + at + o0, (size_t)g->ldy, turned, outs, n, &end);
+            put_turned(g->y + (size_t)i * NR * (size_t)g->ldy + at + o0, (size_t)g->ldy, turned, outs, n,
+                       &end);
         }
     }
 }
 
-/* ---- forward, few rows -------------------------------------------------------------------------------------------- */
+/* ---- forward, few rows --------------------------------------------------------------------------------- */
 
 /* Row `chunk` of x as b2_few wants it. */
 static void prepare_row(void *ctx, int64_t chunk, int worker)
@@ -111,7 +118,8 @@ static void prepare_row(void *ctx, int64_t chunk, int worker)
         const int len = g->k - c < 2 * VL ? g->k - c : 2 * VL;
         float t[2 * VL] = {0};
         for (int i = 0; i < len; i++) t[i] = act_load(x[c + i]);
-        for (int i = 0; i < 2 * VL; i++) to[c + i] = g->wf == B2_F32 ? t[i] : t[i < VL ? 2 * i : 2 * (i - VL) + 1];
+        for (int i = 0; i < 2 * VL; i++)
+            to[c + i] = g->wf == B2_F32 ? t[i] : t[i < VL ? 2 * i : 2 * (i - VL) + 1];
     }
 }
 
@@ -143,23 +151,42 @@ static void forward(b2_queue *q, gemm *g, void *ws)
     }
 }
 
-void TIER_FN(gemm_wf32)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k, float alpha,
-                        float beta, void *ws)
+void TIER_FN(gemm_wf32)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                        float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .wf = B2_F32, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y,
+              .ldy = ldy,
+              .x = x,
+              .w = w,
+              .nw = nw,
+              .m = m,
+              .k = k,
+              .wf = B2_F32,
+              .alpha = alpha,
+              .beta = beta};
     forward(q, &g, ws);
 }
 
-void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k, float alpha,
-                         float beta, void *ws)
+void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m,
+                         int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .wf = B2_BF16, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y,
+              .ldy = ldy,
+              .x = x,
+              .w = w,
+              .nw = nw,
+              .m = m,
+              .k = k,
+              .wf = B2_BF16,
+              .alpha = alpha,
+              .beta = beta};
     forward(q, &g, ws);
 }
 
 size_t TIER_FN(gemm_ws)(int m, int n, int k, int threads)
 {
     if (m <= B2_FEW_ROWS) return b2_few_room(m, k) * sizeof(float);
-    const size_t shared = packs_weights(m, n, k) ? ((size_t)n + 3 * NR) * (size_t)k : panels_width(m) * (size_t)k;
+    const size_t shared =
+        packs_weights(m, n, k) ? ((size_t)n + 3 * NR) * (size_t)k : panels_width(m) * (size_t)k;
     return (b2_line(shared) + (size_t)threads * GROUP * KC) * sizeof(float);
 }

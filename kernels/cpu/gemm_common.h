@@ -7,9 +7,9 @@
 #include "kernels/cpu/tile.h"
 
 enum {
-    KC = 256,          /* length of the pieces of k: a panel's piece stays in the second-level cache */
-    GROUP = 48,        /* weight rows of a task with many outputs; activation rows of one with few */
-    SMALL = 1 << 18    /* weights up to this size are packed, if B2_SMALL_ROWS rows share them */
+    KC = 256,       /* length of the pieces of k: a panel's piece stays in the second-level cache */
+    GROUP = 48,     /* weight rows of a task with many outputs; activation rows of one with few */
+    SMALL = 1 << 18 /* weights up to this size are packed, if B2_SMALL_ROWS rows share them */
 };
 
 /* Everything that a task of any driver reads. */
@@ -38,8 +38,8 @@ static inline int outputs(const b2_rows *w, int nw)
     return n;
 }
 
-/* The block that part `i` is in, when every block is cut in parts of `step` rows; i becomes the part within it, *at the
- * block's first output. */
+/* The block that part `i` is in, when every block is cut in parts of `step` rows; i becomes the part
+ * within it, *at the block's first output. */
 static inline const b2_rows *find_part(const gemm *g, int step, int *i, int *at)
 {
     const b2_rows *w = g->w;
@@ -63,14 +63,8 @@ static inline const char *weight_row(const gemm *g, const b2_rows *w, int row)
     return (const char *)w->w + (size_t)row * (size_t)g->k * b2_dtype_size(g->wf);
 }
 
-static inline size_t weight_stride(const gemm *g)
-{
-    return (size_t)g->k * b2_dtype_size(g->wf);
-}
+static inline size_t weight_stride(const gemm *g) { return (size_t)g->k * b2_dtype_size(g->wf); }
 
 /* A piece of k; an empty sum has one empty piece. */
-static inline int pieces(int k)
-{
-    return k > KC ? b2_cuts(k, KC) : 1;
-}
+static inline int pieces(int k) { return k > KC ? b2_cuts(k, KC) : 1; }
 #endif

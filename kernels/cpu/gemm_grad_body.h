@@ -1,17 +1,17 @@
-/* Gradients of dense products; body of gemm_grad_tmpl_<isa>.c. dx: weight rows are copied into panels (all of them once
- * when they are small, else by the task that needs them) and dy is read as it lies. dw: x and dy are both packed. Sums
- * run in order, cut every KC. */
+/* Gradients of dense products; body of gemm_grad_tmpl_<isa>.c. dx: weight rows are copied into panels (all
+ * of them once when they are small, else by the task that needs them) and dy is read as it lies. dw: x and
+ * dy are both packed. Sums run in order, cut every KC. */
 #include "kernels/cpu/gemm_common.h"
 
 enum {
-    DX_PANELS = 2,          /* panels of a task that copies its own weights */
-    DW_ROWS = 1024,         /* rows that a weight gradient takes at a time */
-    DW_SLICE = 256,         /* rows that a packing task takes */
-    DW_GROUPS = 4,          /* row groups of dw in a task */
+    DX_PANELS = 2,  /* panels of a task that copies its own weights */
+    DW_ROWS = 1024, /* rows that a weight gradient takes at a time */
+    DW_SLICE = 256, /* rows that a packing task takes */
+    DW_GROUPS = 4,  /* row groups of dw in a task */
     DW_OUT = DW_GROUPS * TILE_MR
 };
 
-/* ---- dx ----------------------------------------------------------------------------------------------------------- */
+/* ---- dx ------------------------------------------------------------------------------------------------ */
 
 /* Outputs o0.. of all blocks, columns c0.. of their rows, as one panel of n columns. */
 static void pack_weight_columns(const gemm *g, float *dst, int o0, int outs, int c0, int n)
@@ -39,9 +39,15 @@ static void pack_all_columns(void *ctx, int64_t chunk, int worker)
 /* Columns c0.. (n of them) and rows i0.. of dx, from piece p of the outputs. */
 static void dx_block(const gemm *g, int i0, int rows, int c0, int n, int p, const float *panel)
 {
-    const b2_tile t = {.a = g->dy + (size_t)i0 * (size_t)g->ldy + p * KC, .rs = g->ldy, .cs = 1, .b = panel,
-                       .k = b2_cut(g->n, KC, p), .c = g->y + (size_t)i0 * (size_t)g->k + c0, .ldc = g->k,
-                       .alpha = g->alpha, .beta = p ? 1 : g->beta};
+    const b2_tile t = {.a = g->dy + (size_t)i0 * (size_t)g->ldy + p * KC,
+                       .rs = g->ldy,
+                       .cs = 1,
+                       .b = panel,
+                       .k = b2_cut(g->n, KC, p),
+                       .c = g->y + (size_t)i0 * (size_t)g->k + c0,
+                       .ldc = g->k,
+                       .alpha = g->alpha,
+                       .beta = p ? 1 : g->beta};
     ISA_FN(tile)(rows, n, &t);
 }
 
@@ -53,7 +59,8 @@ static void dx_rows(void *ctx, int64_t chunk, int worker)
     for (int p = 0; p < pieces(g->n); p++)
         for (int c0 = 0; c0 < g->k; c0 += NR) {
             const int n = g->k - c0 < NR ? g->k - c0 : NR;
-            dx_block(g, i0, rows, c0, n, p, g->packed + (size_t)c0 * (size_t)g->n + (size_t)p * KC * (size_t)panel_width(n));
+            dx_block(g, i0, rows, c0, n, p,
+                     g->packed + (size_t)c0 * (size_t)g->n + (size_t)p * KC * (size_t)panel_width(n));
         }
 }
 
@@ -84,17 +91,35 @@ static void input_gradient(b2_queue *q, gemm *g, void *ws)
     }
 }
 
-void TIER_FN(gemm_dx_wf32)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
-                           float alpha, float beta, void *ws)
+void TIER_FN(gemm_dx_wf32)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                           int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .wf = B2_F32, .alpha = alpha, .beta = beta};
+    gemm g = {.y = dx,
+              .dy = dy,
+              .ldy = ldy,
+              .w = w,
+              .nw = nw,
+              .m = m,
+              .k = k,
+              .wf = B2_F32,
+              .alpha = alpha,
+              .beta = beta};
     input_gradient(q, &g, ws);
 }
 
-void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
-                            float alpha, float beta, void *ws)
+void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                            int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .wf = B2_BF16, .alpha = alpha, .beta = beta};
+    gemm g = {.y = dx,
+              .dy = dy,
+              .ldy = ldy,
+              .w = w,
+              .nw = nw,
+              .m = m,
+              .k = k,
+              .wf = B2_BF16,
+              .alpha = alpha,
+              .beta = beta};
     input_gradient(q, &g, ws);
 }
 
@@ -104,12 +129,12 @@ size_t TIER_FN(gemm_dx_ws)(int m, int n, int k, int threads)
     return (size_t)threads * KC * NR * sizeof(float);
 }
 
-/* ---- dw ----------------------------------------------------------------------------------------------------------- */
+/* ---- dw ------------------------------------------------------------------------------------------------ */
 
 typedef struct dw_job {
     gemm g;
-    int i0, rows;        /* the rows that are packed */
-    float *x, *dy;       /* [panels of k][rows][NR], [groups of n][rows][TILE_MR] */
+    int i0, rows;  /* the rows that are packed */
+    float *x, *dy; /* [panels of k][rows][NR], [groups of n][rows][TILE_MR] */
 } dw_job;
 
 static void pack_both(void *ctx, int64_t chunk, int worker)
@@ -123,8 +148,8 @@ static void pack_both(void *ctx, int64_t chunk, int worker)
     if (part < panels) {
         const int n = b2_cut(g->k, NR, part), width = panel_width(n);
         const act_t *x = (const act_t *)g->x + (size_t)(j->i0 + i0) * (size_t)g->k + part * NR;
-        pack_straight(j->x + (size_t)part * NR * (size_t)j->rows + (size_t)i0 * (size_t)width, (const char *)x,
-                      (size_t)g->k * sizeof *x, (b2_dtype)B2_ACT, n, len);
+        pack_straight(j->x + (size_t)part * NR * (size_t)j->rows + (size_t)i0 * (size_t)width,
+                      (const char *)x, (size_t)g->k * sizeof *x, (b2_dtype)B2_ACT, n, len);
         return;
     }
     part -= panels;
@@ -143,18 +168,25 @@ static void dw_part(void *ctx, int64_t chunk, int worker)
     (void)worker;
     for (int i = 0; i < j->rows; i += KC)
         for (int o = o0; o < o1; o += TILE_MR) {
-            const b2_tile t = {.a = j->dy + (size_t)o * (size_t)j->rows + (size_t)i * TILE_MR, .rs = 1, .cs = TILE_MR,
-                               .b = j->x + (size_t)part * NR * (size_t)j->rows + (size_t)i * (size_t)panel_width(n),
-                               .k = j->rows - i < KC ? j->rows - i : KC, .c = g->y + (size_t)o * (size_t)g->k + part * NR,
-                               .ldc = g->k, .alpha = g->alpha, .beta = 1};
+            const b2_tile t = {.a = j->dy + (size_t)o * (size_t)j->rows + (size_t)i * TILE_MR,
+                               .rs = 1,
+                               .cs = TILE_MR,
+                               .b = j->x + (size_t)part * NR * (size_t)j->rows +
+                                    (size_t)i * (size_t)panel_width(n),
+                               .k = j->rows - i < KC ? j->rows - i : KC,
+                               .c = g->y + (size_t)o * (size_t)g->k + part * NR,
+                               .ldc = g->k,
+                               .alpha = g->alpha,
+                               .beta = 1};
             ISA_FN(tile)(o1 - o < TILE_MR ? o1 - o : TILE_MR, n, &t);
         }
 }
 
-void TIER_FN(gemm_dw)(b2_queue *q, float *dw, const float *dy, int ldy, const void *x, int m, int n, int k, float alpha,
-                      void *ws)
+void TIER_FN(gemm_dw)(b2_queue *q, float *dw, const float *dy, int ldy, const void *x, int m, int n, int k,
+                      float alpha, void *ws)
 {
-    dw_job j = {.g = {.y = dw, .dy = dy, .ldy = ldy, .x = x, .m = m, .n = n, .k = k, .alpha = alpha}, .x = ws};
+    dw_job j = {.g = {.y = dw, .dy = dy, .ldy = ldy, .x = x, .m = m, .n = n, .k = k, .alpha = alpha},
+                .x = ws};
     if (n <= 0 || k <= 0) return;
     const int panels = b2_cuts(k, NR), groups = b2_cuts(n, DW_OUT);
     for (; j.i0 < m; j.i0 += DW_ROWS) {

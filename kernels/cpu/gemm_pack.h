@@ -1,5 +1,5 @@
-/* Packing for the matrix tile, and the way back; included by the GEMM bodies after a simd header. Strides are in bytes,
- * formats as in b2_dtype: what is packed is always f32. */
+/* Packing for the matrix tile, and the way back; included by the GEMM bodies after a simd header. Strides
+ * are in bytes, formats as in b2_dtype: what is packed is always f32. */
 #ifndef B2_KERNELS_CPU_GEMM_PACK_H
 #define B2_KERNELS_CPU_GEMM_PACK_H
 #include <string.h>
@@ -8,16 +8,10 @@
 enum { NR = TILE_NV * VL }; /* columns of a whole panel */
 
 /* Columns of a panel of n, rounded up to whole vectors. */
-static inline int panel_width(int n)
-{
-    return b2_cuts(n, VL) * VL;
-}
+static inline int panel_width(int n) { return b2_cuts(n, VL) * VL; }
 
 /* Floats in all panels of n columns for each row. */
-static inline size_t panels_width(int n)
-{
-    return (size_t)panel_width(n);
-}
+static inline size_t panels_width(int n) { return (size_t)panel_width(n); }
 
 static inline vf load_any(const char *p, b2_dtype f)
 {
@@ -26,7 +20,8 @@ static inline vf load_any(const char *p, b2_dtype f)
 
 static inline vf load_some(const char *p, b2_dtype f, int n)
 {
-    return f == B2_F32 ? vloadm((const float *)(const void *)p, vtail(n)) : vbf_loadm((const uint16_t *)(const void *)p, n);
+    return f == B2_F32 ? vloadm((const float *)(const void *)p, vtail(n))
+                       : vbf_loadm((const uint16_t *)(const void *)p, n);
 }
 
 /* dst[k*width + r] = row r's element k: n rows become the columns of a panel. */
@@ -56,15 +51,18 @@ static inline void pack_straight(float *dst, const char *src, size_t stride, b2_
     const size_t size = b2_dtype_size(f);
     for (int i = 0; i < k; i++, src += stride, dst += width)
         for (int c = 0; c < width; c += VL)
-            vstore(dst + c, n - c >= VL ? load_any(src + (size_t)c * size, f) : load_some(src + (size_t)c * size, f, n - c));
+            vstore(dst + c, n - c >= VL ? load_any(src + (size_t)c * size, f)
+                                        : load_some(src + (size_t)c * size, f, n - c));
 }
 
 /* dst[k*TILE_MR + r] = row k's element r, r < n <= TILE_MR: the columns form of the tile's A. */
 static inline void pack_columns(float *dst, const float *src, size_t ld, int n, int k)
 {
     for (int i = 0; i < k; i++, src += ld, dst += TILE_MR) {
-        if (n == TILE_MR) memcpy(dst, src, TILE_MR * sizeof *dst);
-        else memcpy(dst, src, (size_t)n * sizeof *dst);
+        if (n == TILE_MR)
+            memcpy(dst, src, TILE_MR * sizeof *dst);
+        else
+            memcpy(dst, src, (size_t)n * sizeof *dst);
     }
 }
 
@@ -101,8 +99,10 @@ static inline void put_turned(float *y, size_t ldy, const float *t, int outs, in
                 vf v = vmul(r[j], alpha);
                 if (e->beta != 0) v = vfma(beta, vloadm(p, m), v);
                 if (e->bias) v = vadd(v, bias);
-                if (some == VL) vstore(p, v);
-                else vstorem(p, m, v);
+                if (some == VL)
+                    vstore(p, v);
+                else
+                    vstorem(p, m, v);
             }
         }
 }

@@ -16,8 +16,12 @@ static float largest(const float *x, int n, bool *nan)
 {
     vf top = vset1(-INFINITY);
     unsigned bad = 0;
-    SWEEP(n, const vf v = vget(x + i, len); const vf w = len == VL ? v : vsel(vtail(len), v, vset1(-INFINITY));
-          bad |= vnanbits(w); top = vmax(w, top));
+    SWEEP(n, {
+        const vf v = vget(x + i, len);
+        const vf w = len == VL ? v : vsel(vtail(len), v, vset1(-INFINITY));
+        bad |= vnanbits(w);
+        top = vmax(w, top);
+    });
     *nan = *nan || bad;
     return vhmax(top);
 }
@@ -27,7 +31,10 @@ static double exp_sum(const float *x, float top, int n)
 {
     const vf t = vset1(top);
     vd2 s = vd2_zero();
-    SWEEP(n, const vf e = vexp(vsub(vget(x + i, len), t)); s = vd2_add(s, len == VL ? e : vsel(vtail(len), e, vzero())));
+    SWEEP(n, {
+        const vf e = vexp(vsub(vget(x + i, len), t));
+        s = vd2_add(s, len == VL ? e : vsel(vtail(len), e, vzero()));
+    });
     return vd2_sum(s);
 }
 
@@ -53,9 +60,11 @@ static void xent_task(void *ctx, int64_t row, int worker)
     x[label] -= 1;
 }
 
-void F32_FN(xent)(b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab, int want_grad)
+void F32_FN(xent)(b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab,
+                  int want_grad)
 {
-    loss_job j = {.loss = row_loss, .logits = logits, .labels = labels, .vocab = vocab, .want_grad = want_grad};
+    loss_job j = {
+        .loss = row_loss, .logits = logits, .labels = labels, .vocab = vocab, .want_grad = want_grad};
     b2_pool_run(q->pool, rows, xent_task, &j);
 }
 
@@ -76,17 +85,20 @@ static void argmax_task(void *ctx, int64_t row, int worker)
 {
     const loss_job *j = ctx;
     const float *x = j->in + row * j->vocab;
-    const int n = j->vocab, skip = j->forbid ? j->forbid[row] : -1, cut = skip >= 0 && skip < n ? skip : n, on = cut < n ? cut + 1 : n;
+    const int n = j->vocab, skip = j->forbid ? j->forbid[row] : -1, cut = skip >= 0 && skip < n ? skip : n,
+              on = cut < n ? cut + 1 : n;
     bool nan = false;
     (void)worker;
-    const float left = largest(x, cut, &nan), right = largest(x + on, n - on, &nan), top = left < right ? right : left;
+    const float left = largest(x, cut, &nan), right = largest(x + on, n - on, &nan),
+                top = left < right ? right : left;
     int best = find(x, 0, cut, top, nan);
     if (best < 0) best = find(x, on, n, top, nan);
     j->ids[row] = best;
     if (j->logp) j->logp[row] = nan ? NAN : (float)-log(exp_sum(x, top, cut) + exp_sum(x + on, top, n - on));
 }
 
-void F32_FN(argmax)(b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int rows, int vocab)
+void F32_FN(argmax)(b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid,
+                    int rows, int vocab)
 {
     loss_job j = {.ids = ids, .logp = logp, .in = logits, .forbid = forbid, .vocab = vocab};
     b2_pool_run(q->pool, rows, argmax_task, &j);

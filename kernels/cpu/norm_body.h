@@ -1,5 +1,6 @@
-/* RMSNorm and LayerNorm; body of norm_tmpl_<isa>.c. Sums over a row are kept in many f32 lanes. The gradients of the
- * weights are summed over fixed parts of the rows, then over the parts: the same for any number of threads. */
+/* RMSNorm and LayerNorm; body of norm_tmpl_<isa>.c. Sums over a row are kept in many f32 lanes. The
+ * gradients of the weights are summed over fixed parts of the rows, then over the parts: the same for any
+ * number of threads. */
 #include <math.h>
 #include "kernels/act.h"
 #include "kernels/cpu/sweep.h"
@@ -57,7 +58,8 @@ static void rms_task(void *ctx, int64_t chunk, int worker)
     }
 }
 
-void TIER_FN(rmsnorm_fwd)(b2_queue *q, void *y, float *r, const float *x, const float *w, int rows, int cols, float eps)
+void TIER_FN(rmsnorm_fwd)(b2_queue *q, void *y, float *r, const float *x, const float *w, int rows, int cols,
+                          float eps)
 {
     norm_job j = {.y = y, .stat = r, .x = x, .w = w, .rows = rows, .cols = cols, .eps = eps};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(cols)), rms_task, &j);
@@ -71,8 +73,11 @@ static void layer_row(const norm_job *j, int64_t r)
     const vf m = vset1(mean), s = vset1(rstd);
     act_t *y = j->y ? j->y + r * n : NULL;
     float *y32 = j->y32 ? j->y32 + r * n : NULL;
-    SWEEP(n, const vf v = vfma(vmul(vsub(vget(x + i, len), m), s), vget(j->w + i, len), vget(j->b + i, len));
-          if (y) aput(y + i, v, len); if (y32) vput(y32 + i, v, len));
+    SWEEP(n, {
+        const vf v = vfma(vmul(vsub(vget(x + i, len), m), s), vget(j->w + i, len), vget(j->b + i, len));
+        if (y) aput(y + i, v, len);
+        if (y32) vput(y32 + i, v, len);
+    });
     if (j->stat) j->stat[2 * r] = mean, j->stat[2 * r + 1] = rstd;
 }
 
@@ -84,14 +89,15 @@ static void layer_task(void *ctx, int64_t chunk, int worker)
     for (int64_t r = chunk * step; r < j->rows && r < (chunk + 1) * step; r++) layer_row(j, r);
 }
 
-void TIER_FN(layernorm_fwd)(b2_queue *q, void *y, float *y32, float *stat, const float *x, const float *g, const float *b,
-                            int rows, int cols, float eps)
+void TIER_FN(layernorm_fwd)(b2_queue *q, void *y, float *y32, float *stat, const float *x, const float *g,
+                            const float *b, int rows, int cols, float eps)
 {
-    norm_job j = {.y = y, .y32 = y32, .stat = stat, .x = x, .w = g, .b = b, .rows = rows, .cols = cols, .eps = eps};
+    norm_job j = {
+        .y = y, .y32 = y32, .stat = stat, .x = x, .w = g, .b = b, .rows = rows, .cols = cols, .eps = eps};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(cols)), layer_task, &j);
 }
 
-/* ---- backward ----------------------------------------------------------------------------------------------------- */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 static void rms_bwd_row(const norm_job *j, int64_t r, float *dw)
 {
@@ -99,14 +105,19 @@ static void rms_bwd_row(const norm_job *j, int64_t r, float *dw)
     const float *x = j->x + r * n, *dy = j->dy + r * n, *w = j->w, inv = j->stat[r];
     const vf s = vset1(inv);
     vf dot = vzero();
-    SWEEP(n, const vf d = vget(dy + i, len); const vf xi = vget(x + i, len);
-          dot = vfma(vmul(d, vget(w + i, len)), xi, dot);
-          if (dw) vput(dw + i, vfma(vmul(d, xi), s, vget(dw + i, len)), len));
+    SWEEP(n, {
+        const vf d = vget(dy + i, len);
+        const vf xi = vget(x + i, len);
+        dot = vfma(vmul(d, vget(w + i, len)), xi, dot);
+        if (dw) vput(dw + i, vfma(vmul(d, xi), s, vget(dw + i, len)), len);
+    });
     if (!j->dx) return;
     const vf back = vset1((float)((double)inv * inv * inv / n * (double)vsum(dot)));
     float *dx = j->dx + r * n;
-    SWEEP(n, const vf d = vmul(s, vmul(vget(dy + i, len), vget(w + i, len)));
-          vput(dx + i, vkeep(dx + i, j->beta, vfnma(vget(x + i, len), back, d), len), len));
+    SWEEP(n, {
+        const vf d = vmul(s, vmul(vget(dy + i, len), vget(w + i, len)));
+        vput(dx + i, vkeep(dx + i, j->beta, vfnma(vget(x + i, len), back, d), len), len);
+    });
 }
 
 static void layer_bwd_row(const norm_job *j, int64_t r, float *dw, float *db)
@@ -115,15 +126,23 @@ static void layer_bwd_row(const norm_job *j, int64_t r, float *dw, float *db)
     const float *x = j->x + r * n, *dy = j->dy + r * n, *w = j->w;
     const vf m = vset1(j->stat[2 * r]), s = vset1(j->stat[2 * r + 1]);
     vf sum = vzero(), dot = vzero();
-    SWEEP(n, const vf d = vget(dy + i, len); const vf h = vmul(vsub(vget(x + i, len), m), s);
-          const vf dg = vmul(d, vget(w + i, len)); sum = vadd(sum, dg); dot = vfma(dg, h, dot);
-          if (dw) vput(dw + i, vfma(d, h, vget(dw + i, len)), len); if (db) vput(db + i, vadd(d, vget(db + i, len)), len));
+    SWEEP(n, {
+        const vf d = vget(dy + i, len);
+        const vf h = vmul(vsub(vget(x + i, len), m), s);
+        const vf dg = vmul(d, vget(w + i, len));
+        sum = vadd(sum, dg);
+        dot = vfma(dg, h, dot);
+        if (dw) vput(dw + i, vfma(d, h, vget(dw + i, len)), len);
+        if (db) vput(db + i, vadd(d, vget(db + i, len)), len);
+    });
     if (!j->dx) return;
     const vf mean = vset1(vsum(sum) / (float)n), lean = vset1(vsum(dot) / (float)n);
     float *dx = j->dx + r * n;
-    SWEEP(n, const vf h = vmul(vsub(vget(x + i, len), m), s);
-          const vf d = vfnma(h, lean, vsub(vmul(vget(dy + i, len), vget(w + i, len)), mean));
-          vput(dx + i, vkeep(dx + i, j->beta, vmul(s, d), len), len));
+    SWEEP(n, {
+        const vf h = vmul(vsub(vget(x + i, len), m), s);
+        const vf d = vfnma(h, lean, vsub(vmul(vget(dy + i, len), vget(w + i, len)), mean));
+        vput(dx + i, vkeep(dx + i, j->beta, vmul(s, d), len), len);
+    });
 }
 
 static float *part_sums(const norm_job *j, int64_t part, int which)
@@ -147,16 +166,19 @@ static void layer_bwd_task(void *ctx, int64_t part, int worker)
     const norm_job *j = ctx;
     float *dw = part_sums(j, part, 0), *db = part_sums(j, part, 1);
     (void)worker;
-    for (int64_t r = part * j->part; r < j->rows && r < (part + 1) * j->part; r++) layer_bwd_row(j, r, dw, db);
+    for (int64_t r = part * j->part; r < j->rows && r < (part + 1) * j->part; r++)
+        layer_bwd_row(j, r, dw, db);
 }
 
 static void add_parts(const norm_job *j, float *to, int parts, int which)
 {
     const int n = j->cols;
     if (!to) return;
-    SWEEP(n, vf s = vzero();
-          for (int p = 0; p < parts; p++) s = vadd(s, vget(j->sums + (p * 2 + which) * (int64_t)n + i, len));
-          vput(to + i, vadd(vget(to + i, len), s), len));
+    SWEEP(n, {
+        vf s = vzero();
+        for (int p = 0; p < parts; p++) s = vadd(s, vget(j->sums + (p * 2 + which) * (int64_t)n + i, len));
+        vput(to + i, vadd(vget(to + i, len), s), len);
+    });
 }
 
 static void backward(b2_queue *q, norm_job *j, b2_chunk_fn task)
@@ -168,17 +190,36 @@ static void backward(b2_queue *q, norm_job *j, b2_chunk_fn task)
     add_parts(j, j->db, parts, 1);
 }
 
-void TIER_FN(rmsnorm_bwd)(b2_queue *q, float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w,
-                          int rows, int cols, float beta, void *ws)
+void TIER_FN(rmsnorm_bwd)(b2_queue *q, float *dx, float *dw, const float *dy, const float *x, const float *r,
+                          const float *w, int rows, int cols, float beta, void *ws)
 {
-    norm_job j = {.dx = dx, .dw = dw, .dy = dy, .x = x, .stat = (float *)r, .w = w, .rows = rows, .cols = cols, .beta = beta, .sums = ws};
+    norm_job j = {.dx = dx,
+                  .dw = dw,
+                  .dy = dy,
+                  .x = x,
+                  .stat = (float *)r,
+                  .w = w,
+                  .rows = rows,
+                  .cols = cols,
+                  .beta = beta,
+                  .sums = ws};
     backward(q, &j, rms_bwd_task);
 }
 
-void TIER_FN(layernorm_bwd)(b2_queue *q, float *dx, float *dg, float *db, const float *dy, const float *x, const float *stat,
-                            const float *g, int rows, int cols, float beta, void *ws)
+void TIER_FN(layernorm_bwd)(b2_queue *q, float *dx, float *dg, float *db, const float *dy, const float *x,
+                            const float *stat, const float *g, int rows, int cols, float beta, void *ws)
 {
-    norm_job j = {.dx = dx, .dw = dg, .db = db, .dy = dy, .x = x, .stat = (float *)stat, .w = g, .rows = rows, .cols = cols, .beta = beta, .sums = ws};
+    norm_job j = {.dx = dx,
+                  .dw = dg,
+                  .db = db,
+                  .dy = dy,
+                  .x = x,
+                  .stat = (float *)stat,
+                  .w = g,
+                  .rows = rows,
+                  .cols = cols,
+                  .beta = beta,
+                  .sums = ws};
     backward(q, &j, layer_bwd_task);
 }
 

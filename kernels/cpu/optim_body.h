@@ -61,14 +61,19 @@ static void adamw_task(void *ctx, int64_t chunk, int worker)
     float *w = j->w + at, *m = j->m + at, *v = j->v + at;
     const float *g = j->g + at;
     const vf b1 = vset1(s->beta1), b2 = vset1(s->beta2), n1 = vset1(1 - s->beta1), n2 = vset1(1 - s->beta2);
-    const vf scale = vset1(s->gscale), c1 = vset1(s->c1), c2 = vset1(s->c2), eps = vset1(s->eps), lr = vset1(s->lr);
+    const vf scale = vset1(s->gscale), c1 = vset1(s->c1), c2 = vset1(s->c2), eps = vset1(s->eps),
+             lr = vset1(s->lr);
     const vf shrink = vset1(1 - s->lr * j->decay * s->weight_decay);
     (void)worker;
-    SWEEP(span_len(j->n, chunk), const vf d = vmul(vget(g + i, len), scale);
-          const vf mi = vfma(b1, vget(m + i, len), vmul(n1, d)); const vf vi_ = vfma(b2, vget(v + i, len), vmul(vmul(n2, d), d));
-          vput(m + i, mi, len); vput(v + i, vi_, len);
-          const vf step = vdiv(vmul(lr, vmul(mi, c1)), vadd(vsqrt(vmul(vi_, c2)), eps));
-          vput(w + i, vsub(vmul(vget(w + i, len), shrink), step), len));
+    SWEEP(span_len(j->n, chunk), {
+        const vf d = vmul(vget(g + i, len), scale);
+        const vf mi = vfma(b1, vget(m + i, len), vmul(n1, d));
+        const vf vi_ = vfma(b2, vget(v + i, len), vmul(vmul(n2, d), d));
+        vput(m + i, mi, len);
+        vput(v + i, vi_, len);
+        const vf step = vdiv(vmul(lr, vmul(mi, c1)), vadd(vsqrt(vmul(vi_, c2)), eps));
+        vput(w + i, vsub(vmul(vget(w + i, len), shrink), step), len);
+    });
 }
 
 void F32_FN(adamw)(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)

@@ -19,10 +19,7 @@ static inline void add_floats(float *y, const float *x, int64_t n)
     SWEEP(n, vput(y + i, vadd(vget(y + i, len), vget(x + i, len)), len));
 }
 
-static inline void copy_floats(float *y, const float *x, size_t n)
-{
-    memcpy(y, x, n * sizeof *y);
-}
+static inline void copy_floats(float *y, const float *x, size_t n) { memcpy(y, x, n * sizeof *y); }
 
 static void add_task(void *ctx, int64_t chunk, int worker)
 {
@@ -46,7 +43,8 @@ static void bias_task(void *ctx, int64_t chunk, int worker)
     for (int c = c0; c < j->cols && c < c0 + COLUMNS; c += VL) {
         const int len = j->cols - c < VL ? j->cols - c : VL;
         vf s[4] = {vzero(), vzero(), vzero(), vzero()};
-        for (int i = 0; i < j->rows; i++) s[i & 3] = vadd(s[i & 3], vget(j->x + (size_t)i * (size_t)j->ld + c, len));
+        for (int i = 0; i < j->rows; i++)
+            s[i & 3] = vadd(s[i & 3], vget(j->x + (size_t)i * (size_t)j->ld + c, len));
         vput(j->y + c, vadd(vget(j->y + c, len), vadd(vadd(s[0], s[1]), vadd(s[2], s[3]))), len);
     }
 }
@@ -57,7 +55,7 @@ void F32_FN(bias_grad)(b2_queue *q, float *db, const float *dy, int ldy, int m, 
     b2_pool_run(q->pool, b2_cuts(n, COLUMNS), bias_task, &j);
 }
 
-/* ---- embeddings --------------------------------------------------------------------------------------------------- */
+/* ---- embeddings ---------------------------------------------------------------------------------------- */
 
 static void embed_task(void *ctx, int64_t chunk, int worker)
 {
@@ -78,14 +76,15 @@ static void embed_task(void *ctx, int64_t chunk, int worker)
     }
 }
 
-void F32_FN(embed_wf32)(b2_queue *q, float *y, const float *table, const float *image, const int32_t *ids, int rows, int cols)
+void F32_FN(embed_wf32)(b2_queue *q, float *y, const float *table, const float *image, const int32_t *ids,
+                        int rows, int cols)
 {
     rows_job j = {.y = y, .x = table, .x2 = image, .ids = ids, .rows = rows, .cols = cols};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(cols)), embed_task, &j);
 }
 
-void F32_FN(embed_wbf16)(b2_queue *q, float *y, const uint16_t *table, const float *image, const int32_t *ids, int rows,
-                         int cols)
+void F32_FN(embed_wbf16)(b2_queue *q, float *y, const uint16_t *table, const float *image, const int32_t *ids,
+                         int rows, int cols)
 {
     rows_job j = {.y = y, .half = table, .x2 = image, .ids = ids, .rows = rows, .cols = cols};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(cols)), embed_task, &j);
@@ -101,11 +100,13 @@ static void embed_bwd_task(void *ctx, int64_t chunk, int worker)
     for (int i = 0; i < j->rows; i++) {
         const float *dy = j->x + (size_t)i * cols + c;
         if (j->ids[i] >= 0 && j->y) add_floats(j->y + (size_t)j->ids[i] * cols + c, dy, n);
-        if (j->ids[i] < 0 && j->y2) copy_floats(j->y2 + (size_t)(-1 - (int64_t)j->ids[i]) * cols + c, dy, (size_t)n);
+        if (j->ids[i] < 0 && j->y2)
+            copy_floats(j->y2 + (size_t)(-1 - (int64_t)j->ids[i]) * cols + c, dy, (size_t)n);
     }
 }
 
-void F32_FN(embed_bwd)(b2_queue *q, float *dtable, float *dimage, const float *dy, const int32_t *ids, int rows, int cols)
+void F32_FN(embed_bwd)(b2_queue *q, float *dtable, float *dimage, const float *dy, const int32_t *ids,
+                       int rows, int cols)
 {
     rows_job j = {.y = dtable, .y2 = dimage, .x = dy, .ids = ids, .rows = rows, .cols = cols};
     b2_pool_run(q->pool, b2_cuts(cols, COLUMNS), embed_bwd_task, &j);
@@ -121,8 +122,8 @@ static void vit_embed_task(void *ctx, int64_t row, int worker)
     SWEEP(cols, vput(x + i, vadd(vget(from + i, len), vget(pos + i, len)), len));
 }
 
-void F32_FN(vit_embed_fwd)(b2_queue *q, float *x, const float *patches, const float *cls, const float *pos, int batch, int n,
-                           int cols)
+void F32_FN(vit_embed_fwd)(b2_queue *q, float *x, const float *patches, const float *cls, const float *pos,
+                           int batch, int n, int cols)
 {
     rows_job j = {.y = x, .x = patches, .x2 = cls, .x3 = pos, .rows = n, .cols = cols};
     b2_pool_run(q->pool, (int64_t)batch * (n + 1), vit_embed_task, &j);
@@ -148,13 +149,14 @@ static void vit_bwd_task(void *ctx, int64_t t, int worker)
     }
 }
 
-void F32_FN(vit_embed_bwd)(b2_queue *q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch, int n, int cols)
+void F32_FN(vit_embed_bwd)(b2_queue *q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch,
+                           int n, int cols)
 {
     vit_job j = {dpatches, dcls, dpos, dx, batch, n, cols};
     b2_pool_run(q->pool, n + 1, vit_bwd_task, &j);
 }
 
-/* ---- rows shared by a batch, key-value caches --------------------------------------------------------------------- */
+/* ---- rows shared by a batch, key-value caches ---------------------------------------------------------- */
 
 static void tile_task(void *ctx, int64_t chunk, int worker)
 {
@@ -184,8 +186,8 @@ void F32_FN(tile_bwd)(b2_queue *q, float *dx, const float *dy, int copies, int64
     b2_pool_run(q->pool, spans(n), tile_bwd_task, &j);
 }
 
-void F32_FN(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0, const int32_t *pos,
-                       int batch, int cap, int cols)
+void F32_FN(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+                       const int32_t *pos, int batch, int cap, int cols)
 {
     (void)q;
     for (int b = 0; b < batch; b++, kv += ld) {
@@ -195,7 +197,7 @@ void F32_FN(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *k
     }
 }
 
-/* ---- relative position bias: little work, once a step: the bucket is found once for all heads ---------------------------- */
+/* ---- relative position bias: little work, once a step: the bucket is found once for all heads ---------- */
 
 /* T5Attention._relative_position_bucket (transformers): half the buckets exact, the rest logarithmic. */
 static int bucket(int relative, int buckets, int max_distance, int bidirectional)
@@ -214,18 +216,19 @@ static int bucket(int relative, int buckets, int max_distance, int bidirectional
     return base + (far < buckets ? far : buckets - 1);
 }
 
-void F32_FN(relbias_fwd)(b2_queue *q, float *bias, const float *table, int heads, int buckets, int max_distance,
-                         int bidirectional, int zero, int n)
+void F32_FN(relbias_fwd)(b2_queue *q, float *bias, const float *table, int heads, int buckets,
+                         int max_distance, int bidirectional, int zero, int n)
 {
     (void)q;
     for (int c = 0; c < n; c++) {
-        const float *row = table + (size_t)bucket(c - zero, buckets, max_distance, bidirectional) * (size_t)heads;
+        const float *row =
+            table + (size_t)bucket(c - zero, buckets, max_distance, bidirectional) * (size_t)heads;
         for (int h = 0; h < heads; h++) bias[(size_t)h * (size_t)n + c] = row[h];
     }
 }
 
-void F32_FN(relbias_bwd)(b2_queue *q, float *dtable, const float *dbias, int heads, int buckets, int max_distance,
-                         int bidirectional, int zero, int n)
+void F32_FN(relbias_bwd)(b2_queue *q, float *dtable, const float *dbias, int heads, int buckets,
+                         int max_distance, int bidirectional, int zero, int n)
 {
     (void)q;
     for (int c = 0; c < n; c++) {

@@ -1,4 +1,5 @@
-/* Vectors of 8 floats under the names that the shared kernel bodies use (simd_avx512.h has the same with 16). */
+/* Vectors of 8 floats under the names that the shared kernel bodies use (simd_avx512.h has the same with
+ * 16). */
 #ifndef B2_KERNELS_CPU_SIMD_AVX2_H
 #define B2_KERNELS_CPU_SIMD_AVX2_H
 #include <immintrin.h>
@@ -6,10 +7,9 @@
 #include <string.h>
 
 #define B2_ISA_TOKEN avx2
-#define VL 8           /* floats in a vector */
-#define TILE_MR 6      /* rows and vectors of the largest matrix tile kept in registers */
-#define TILE_NV 2
-#define HAVE_MASKS 0
+#define VL           8 /* floats in a vector */
+#define TILE_MR      6 /* rows and vectors of the largest matrix tile kept in registers */
+#define TILE_NV      2
 
 typedef __m256 vf;
 typedef __m256i vi;
@@ -38,12 +38,6 @@ static inline vf vscale2(vf x, vf n)
     __m256 b = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(e, h), bias), 23));
     return _mm256_mul_ps(_mm256_mul_ps(x, a), b);
 }
-/* the magnitude of a with the sign of s */
-static inline vf vcopysign(vf a, vf s)
-{
-    __m256 sign = _mm256_set1_ps(-0.0f);
-    return _mm256_or_ps(_mm256_andnot_ps(sign, a), _mm256_and_ps(sign, s));
-}
 static inline float vsum(vf a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -68,7 +62,8 @@ static inline vd2 vd2_add(vd2 s, vf a)
 }
 static inline vd2 vd2_addsq(vd2 s, vf a)
 {
-    __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(a)), hi = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+    __m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(a)),
+            hi = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
     return (vd2){_mm256_fmadd_pd(lo, lo, s.lo), _mm256_fmadd_pd(hi, hi, s.hi)};
 }
 static inline double vd2_sum(vd2 s)
@@ -90,8 +85,14 @@ static inline unsigned veqbits(vf a, vf b) /* a bit for each lane */
 {
     return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_EQ_OQ));
 }
-static inline unsigned vnanbits(vf a) { return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q)); }
-static inline vf vsel(vm m, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m)); } /* m ? a : b */
+static inline unsigned vnanbits(vf a)
+{
+    return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
+static inline vf vsel(vm m, vf a, vf b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(m));
+} /* m ? a : b */
 
 static inline vi viset1(uint32_t x) { return _mm256_set1_epi32((int)x); }
 static inline vi viota(void) { return _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0); }
@@ -99,7 +100,10 @@ static inline vi viadd(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vixor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 static inline vi vimul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 #define visrl(a, n) _mm256_srli_epi32((a), (n))
-static inline vm vige(vi a, vi b) { return _mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a); } /* unsigned a >= b */
+static inline vm vige(vi a, vi b)
+{
+    return _mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a);
+} /* unsigned a >= b */
 
 /* bf16 in memory, float in registers; stores round to nearest even and keep NaN. */
 static inline vf vbf_load(const uint16_t *p)
@@ -139,7 +143,10 @@ static inline vi vraw_loadm(const uint16_t *p, int n)
     return vraw_load(t);
 }
 static inline vf vraw_even(vi r) { return _mm256_castsi256_ps(_mm256_slli_epi32(r, 16)); }
-static inline vf vraw_odd(vi r) { return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xFFFF0000))); }
+static inline vf vraw_odd(vi r)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xFFFF0000)));
+}
 
 /* Rows r[0..7] become columns. */
 static inline void vtranspose(vf r[VL])

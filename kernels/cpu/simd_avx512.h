@@ -1,14 +1,14 @@
-/* Vectors of 16 floats under the names that the shared kernel bodies use (simd_avx2.h has the same with 8). */
+/* Vectors of 16 floats under the names that the shared kernel bodies use (simd_avx2.h has the same with
+ * 8). */
 #ifndef B2_KERNELS_CPU_SIMD_AVX512_H
 #define B2_KERNELS_CPU_SIMD_AVX512_H
 #include <immintrin.h>
 #include <stdint.h>
 
 #define B2_ISA_TOKEN avx512
-#define VL 16          /* floats in a vector */
-#define TILE_MR 8      /* rows and vectors of the largest matrix tile kept in registers */
-#define TILE_NV 3
-#define HAVE_MASKS 1
+#define VL           16 /* floats in a vector */
+#define TILE_MR      8  /* rows and vectors of the largest matrix tile kept in registers */
+#define TILE_NV      3
 
 typedef __m512 vf;
 typedef __m512i vi;
@@ -28,14 +28,8 @@ static inline vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf vfma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }   /* a*b + c */
 static inline vf vfnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); } /* c - a*b */
 static inline vf vabs(vf a) { return _mm512_abs_ps(a); }
-static inline vf vround(vf a) { return _mm512_roundscale_ps(a, 8); } /* to nearest even, no exception */
+static inline vf vround(vf a) { return _mm512_roundscale_ps(a, 8); }    /* to nearest even, no exception */
 static inline vf vscale2(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x * 2^n, n integral */
-/* the magnitude of a with the sign of s */
-static inline vf vcopysign(vf a, vf s)
-{
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(s),
-                                                         _mm512_set1_epi32(INT32_MIN), 0xD8));
-}
 static inline float vsum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline float vhmax(vf a) { return _mm512_reduce_max_ps(a); }
 /* sum in double of 16 floats */
@@ -50,7 +44,8 @@ static inline vd2 vd2_add(vd2 s, vf a)
 }
 static inline vd2 vd2_addsq(vd2 s, vf a)
 {
-    __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(a)), hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
+    __m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(a)),
+            hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1));
     return (vd2){_mm512_fmadd_pd(lo, lo, s.lo), _mm512_fmadd_pd(hi, hi, s.hi)};
 }
 static inline double vd2_sum(vd2 s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.lo, s.hi)); }
@@ -59,17 +54,26 @@ static inline vm vtail(int n) { return (vm)((1u << n) - 1u); } /* the first n la
 static inline vf vloadm(const float *p, vm m) { return _mm512_maskz_loadu_ps(m, p); }
 static inline void vstorem(float *p, vm m, vf v) { _mm512_mask_storeu_ps(p, m, v); }
 static inline vm vgt(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
-static inline unsigned veqbits(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); } /* a bit for each lane */
+static inline unsigned veqbits(vf a, vf b)
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+} /* a bit for each lane */
 static inline unsigned vnanbits(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
 static inline vf vsel(vm m, vf a, vf b) { return _mm512_mask_blend_ps(m, b, a); } /* m ? a : b */
 
 static inline vi viset1(uint32_t x) { return _mm512_set1_epi32((int)x); }
-static inline vi viota(void) { return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0); }
+static inline vi viota(void)
+{
+    return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+}
 static inline vi viadd(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vixor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 static inline vi vimul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 #define visrl(a, n) _mm512_srli_epi32((a), (n))
-static inline vm vige(vi a, vi b) { return _mm512_cmp_epu32_mask(a, b, _MM_CMPINT_NLT); } /* unsigned a >= b */
+static inline vm vige(vi a, vi b)
+{
+    return _mm512_cmp_epu32_mask(a, b, _MM_CMPINT_NLT);
+} /* unsigned a >= b */
 
 /* bf16 in memory, float in registers; stores round to nearest even and keep NaN. */
 static inline vf vbf_load(const uint16_t *p)
@@ -98,9 +102,15 @@ static inline void vbf_storem(uint16_t *p, vf v, int n)
 
 /* 32 bf16 as they lie; elements 0, 2, ... and 1, 3, ... of them as floats. */
 static inline vi vraw_load(const uint16_t *p) { return _mm512_loadu_si512(p); }
-static inline vi vraw_loadm(const uint16_t *p, int n) { return _mm512_maskz_loadu_epi16((__mmask32)((1u << n) - 1u), p); }
+static inline vi vraw_loadm(const uint16_t *p, int n)
+{
+    return _mm512_maskz_loadu_epi16((__mmask32)((1u << n) - 1u), p);
+}
 static inline vf vraw_even(vi r) { return _mm512_castsi512_ps(_mm512_slli_epi32(r, 16)); }
-static inline vf vraw_odd(vi r) { return _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32((int)0xFFFF0000))); }
+static inline vf vraw_odd(vi r)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32((int)0xFFFF0000)));
+}
 
 /* Rows r[0..15] become columns. */
 static inline void vtranspose(vf r[VL])

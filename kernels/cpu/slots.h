@@ -1,5 +1,5 @@
-/* The slots that both AVX2 and AVX-512 fill, from shared bodies; the including table file says what TAKE does. TAKE_F32:
- * the activation type does not matter, one function serves both tables. */
+/* The slots that both AVX2 and AVX-512 fill, from shared bodies; the including table file says what TAKE
+ * does. TAKE_F32: the activation type does not matter, one function serves both tables. */
 TAKE(gemm_wf32)
 TAKE(gemm_wbf16)
 TAKE(gemm_ws)

@@ -1,4 +1,5 @@
-/* Body of tile_<isa>.c. The file defines TILE_SPREAD(p), the vector that repeats *p, and TILE_MAC(a, b, c), c + a*b. */
+/* Body of tile_<isa>.c. The file defines TILE_SPREAD(p), the vector that repeats *p, and TILE_MAC(a, b,
+ * c), c + a*b. */
 #include "kernels/cpu/cpu_tiers.h"
 #include "kernels/cpu/tile.h"
 
@@ -8,19 +9,19 @@
 #define TILE_ROWS(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #endif
 /* Named accumulators: an array of them would live in memory with some compilers. */
-#define TILE_BEGIN(r) \
-    vf c##r##0 = vzero(), c##r##1 = vzero(), c##r##2 = vzero(); \
+#define TILE_BEGIN(r)                                                                                        \
+    vf c##r##0 = vzero(), c##r##1 = vzero(), c##r##2 = vzero();                                              \
     const float *a##r = t->a + (mr > r ? r : 0) * (col ? 1 : t->rs);
-#define TILE_STEP(r) \
-    if (mr > r) { \
-        vf x = TILE_SPREAD(col ? a0 + r : a##r + k); \
-        c##r##0 = TILE_MAC(x, b0, c##r##0); \
-        if (nv > 1) c##r##1 = TILE_MAC(x, b1, c##r##1); \
-        if (nv > 2) c##r##2 = TILE_MAC(x, b2, c##r##2); \
-    } else { \
-        (void)a##r; \
+#define TILE_STEP(r)                                                                                         \
+    if (mr > r) {                                                                                            \
+        vf x = TILE_SPREAD(col ? a0 + r : a##r + k);                                                         \
+        c##r##0 = TILE_MAC(x, b0, c##r##0);                                                                  \
+        if (nv > 1) c##r##1 = TILE_MAC(x, b1, c##r##1);                                                      \
+        if (nv > 2) c##r##2 = TILE_MAC(x, b2, c##r##2);                                                      \
+    } else {                                                                                                 \
+        (void)a##r;                                                                                          \
     }
-#define TILE_END(r) \
+#define TILE_END(r)                                                                                          \
     if (mr > r) put_row(nv, &e, c + r * ldc, c##r##0, c##r##1, c##r##2);
 #define INLINE static inline __attribute__((always_inline))
 
@@ -45,8 +46,10 @@ INLINE void put_last(const ending *e, float *c, int at, vf acc)
     acc = vmul(acc, e->alpha);
     if (e->adds) acc = vfma(e->beta, vloadm(c + at, e->last), acc);
     if (e->bias) acc = vadd(acc, vloadm(e->bias + at, e->last));
-    if (e->partial) vstorem(c + at, e->last, acc);
-    else vstore(c + at, acc);
+    if (e->partial)
+        vstorem(c + at, e->last, acc);
+    else
+        vstore(c + at, acc);
 }
 
 INLINE void put_row(const int nv, const ending *e, float *c, vf c0, vf c1, vf c2)
@@ -76,13 +79,16 @@ INLINE void tile(const int mr, const int nv, const int col, const b2_tile *t, in
 
 INLINE void tile_nv(const int mr, const int col, const b2_tile *t, int n)
 {
-    if (TILE_NV > 2 && n > 2 * VL) tile(mr, 3, col, t, n);
-    else if (n > VL) tile(mr, 2, col, t, n);
-    else tile(mr, 1, col, t, n);
+    if (TILE_NV > 2 && n > 2 * VL)
+        tile(mr, 3, col, t, n);
+    else if (n > VL)
+        tile(mr, 2, col, t, n);
+    else
+        tile(mr, 1, col, t, n);
 }
 
-#define TILE_CASES(r) \
-    static __attribute__((noinline)) void rows_##r(const b2_tile *t, int n) { tile_nv((r) + 1, 0, t, n); } \
+#define TILE_CASES(r)                                                                                        \
+    static __attribute__((noinline)) void rows_##r(const b2_tile *t, int n) { tile_nv((r) + 1, 0, t, n); }   \
     static __attribute__((noinline)) void cols_##r(const b2_tile *t, int n) { tile_nv((r) + 1, 1, t, n); }
 #define TILE_ROWS_FN(r) rows_##r,
 #define TILE_COLS_FN(r) cols_##r,

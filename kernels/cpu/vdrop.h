@@ -10,7 +10,8 @@ typedef struct vdrop {
 
 static inline vdrop vdrop_begin(uint64_t key, float p)
 {
-    return (vdrop){viset1((uint32_t)key), viset1((uint32_t)(key >> 32)), viset1(b2_drop_limit(p)), vset1(1 / (1 - p))};
+    return (vdrop){viset1((uint32_t)key), viset1((uint32_t)(key >> 32)), viset1(b2_drop_limit(p)),
+                   vset1(1 / (1 - p))};
 }
 
 static inline vi vmix32(vi x)
@@ -30,8 +31,5 @@ static inline vf vdrop_factor(const vdrop *d, uint32_t e)
 }
 
 /* A dropped element is 0 whatever it was. */
-static inline vf vdrop_apply(vf x, vf factor)
-{
-    return vsel(vgt(factor, vzero()), vmul(x, factor), vzero());
-}
+static inline vf vdrop_apply(vf x, vf factor) { return vsel(vgt(factor, vzero()), vmul(x, factor), vzero()); }
 #endif
