@@ -93,7 +93,7 @@ def make_case(index, seed, work, spiece, pieces, images):
     r = np.random.default_rng([seed, index])
     plan = PLANS[index % len(PLANS)]
     cfg = draw_config(r, plan, pieces + EXTRA_IDS)
-    model = models.build(cfg, seed + index)
+    model = models.build(cfg, seed + index, spread=1.5)
     folder = os.path.join(work, f"case{index}")
     drop = ("dense_act_fn", "is_gated_act") if plan["act"] is None else ()
     if plan["tied"]:

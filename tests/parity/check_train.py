@@ -11,6 +11,7 @@ from results import relative
 
 LIMIT = 1e-4
 ROWS, BATCH, STEPS = 8, 4, 10
+LORA_LR = 2e-3
 RUN = ["--schedule", "constant", "--warmup", 0, "--shuffle", "off", "--augment", "none", "--dropout", 0, "--lora-dropout", 0,
        "--dtype", "f32", "--weight-decay", 0.01, "--clip", 1, "--beta1", 0.9, "--beta2", 0.999]
 
@@ -34,14 +35,21 @@ def batches(case, rows, size, steps):
     return [made[i % len(made)] for i in range(steps)]
 
 
-def compare_losses(out, name, metrics, losses, norms):
+def compare_losses(out, name, metrics, losses, norms, noise):
+    """`noise` is how far one bit in every weight moves the same run in torch: beyond a third of the limit the run says
+    nothing about us."""
     got, want = [m["loss"] for m in metrics], losses
     if not out.equal(f"{name} steps", len(got), len(want)):
         return
-    error = max(abs(a - b) / abs(b) for a, b in zip(got, want))
-    out.check(f"{name} losses", error <= LIMIT, f"error {error:.2e} (limit {LIMIT:g}); {want[0]:.4f} to {want[-1]:.4f}")
-    error = max(abs(m["grad_norm"] - b) / b for m, b in zip(metrics, norms))
-    out.check(f"{name} gradient norms", error <= 10 * LIMIT, f"error {error:.2e} (limit {10 * LIMIT:g})")
+    far = lambda a, b: max(abs(x - y) / abs(y) for x, y in zip(a, b))
+    first = max(far(got[:1], want[:1]), far([metrics[0]["grad_norm"]], norms[:1]))
+    out.check(f"{name} first loss and gradient norm", first <= LIMIT, f"error {first:.2e} (limit {LIMIT:g})")
+    if noise[0] > LIMIT / 3:
+        out.skip(f"{name} losses", f"one bit in the weights moves them by {noise[0]:.1e}")
+        return
+    out.check(f"{name} losses", far(got, want) <= LIMIT, f"error {far(got, want):.2e} (limit {LIMIT:g}, noise {noise[0]:.1e}); {want[0]:.4f} to {want[-1]:.4f}")
+    error, limit = far([m["grad_norm"] for m in metrics], norms), max(10 * LIMIT, 5 * noise[1])
+    out.check(f"{name} gradient norms", error <= limit, f"error {error:.2e} (limit {limit:.1e}, noise {noise[1]:.1e})")
 
 
 def fresh(case):
@@ -54,14 +62,16 @@ def check_lora(out, programs, case, work, csv_path, rows):
     model = reference.add_lora(fresh(case), ["q", "v"], 4, 8, case.seed)
     start, photos = os.path.join(work, "start"), os.path.dirname(case.images[0])
     models.save_adapter(model, start)
-    losses, norms = reference.train(model, batches(case, rows, BATCH, STEPS), 5e-3)
-    common = [*RUN, "--lr", 5e-3, "--max-steps", STEPS, "--init-adapter", start, "--trainable", "lora"]
+    losses, norms = reference.train(model, batches(case, rows, BATCH, STEPS), LORA_LR)
+    noise = reference.noise(reference.add_lora(fresh(case), ["q", "v"], 4, 8, case.seed), batches(case, rows, BATCH, STEPS), LORA_LR, losses, norms)
+    common = [*RUN, "--lr", LORA_LR, "--max-steps", STEPS, "--init-adapter", start, "--trainable", "lora"]
     for name, args in (("lora", ["--batch-size", BATCH, "--feature-cache", "on"]), ("lora without cache", ["--batch-size", BATCH, "--feature-cache", "off"]),
                        ("lora recomputed", ["--batch-size", BATCH, "--feature-cache", "off", "--recompute"]),
                        ("lora accumulated", ["--batch-size", BATCH // 2, "--accumulate", 2, "--feature-cache", "on"])):
         output = os.path.join(work, name.replace(" ", "-"))
-        compare_losses(out, name, programs.train(case.folder, photos, csv_path, output, *common, *args), losses, norms)
-    check_adapter_back(out, case, model, os.path.join(work, "lora"), batches(case, rows, BATCH, 1)[0])
+        compare_losses(out, name, programs.train(case.folder, photos, csv_path, output, *common, *args), losses, norms, noise)
+    if noise[0] <= LIMIT / 3:
+        check_adapter_back(out, case, model, os.path.join(work, "lora"), batches(case, rows, BATCH, 1)[0])
 
 
 def check_adapter_back(out, case, trained, folder, batch):
@@ -78,14 +88,16 @@ def check_adapter_back(out, case, trained, folder, batch):
 
 def check_full(out, programs, case, work, csv_path, rows, what, wanted, lr):
     """Q-Former alone, or everything: losses, and the model folder that is left."""
-    model = fresh(case)
-    for name, p in model.named_parameters():
-        p.requires_grad_(wanted(name))
+    model, other = fresh(case), fresh(case)
+    for m in (model, other):
+        for name, p in m.named_parameters():
+            p.requires_grad_(wanted(name))
     losses, norms = reference.train(model, batches(case, rows, BATCH, STEPS), lr)
+    noise = reference.noise(other, batches(case, rows, BATCH, STEPS), lr, losses, norms)
     output = os.path.join(work, what)
     metrics = programs.train(case.folder, os.path.dirname(case.images[0]), csv_path, output, *RUN, "--lr", lr, "--max-steps", STEPS, "--trainable", what,
                              "--batch-size", BATCH)
-    compare_losses(out, what, metrics, losses, norms)
+    compare_losses(out, what, metrics, losses, norms, noise)
     # Key biases have no gradient but rounding noise, which AdamW blows up to full steps.
     skip = lambda n: n.endswith(".key.bias") or n.endswith("self_attn.qkv.bias")
     got, want = models.load_weights(output), models.checkpoint(model)
@@ -94,13 +106,14 @@ def check_full(out, programs, case, work, csv_path, rows, what, wanted, lr):
     out.equal(f"{what}: tensors missing from the folder", lost, [])
     moved = [(relative(got[n].float(), want[n])[0], n) for n in names if n in got]
     worst = max(moved) if moved else (1.0, "none")
-    out.check(f"{what}: trained weights", worst[0] <= 1e-2, f"error {worst[0]:.2e} (limit 1e-2) in {worst[1]}")
+    if noise[0] <= LIMIT / 3:
+        out.check(f"{what}: trained weights", worst[0] <= 1e-2, f"error {worst[0]:.2e} (limit 1e-2) in {worst[1]}")
 
 
 def run_reference(out, case, work, csv_path, rows):
     """What the checks below lean on, without our programs: PEFT's loop learns, and its adapter survives its own folder."""
     model = reference.add_lora(fresh(case), ["q", "v"], 4, 8, case.seed)
-    losses, _ = reference.train(model, batches(case, rows, BATCH, STEPS), 5e-3)
+    losses, _ = reference.train(model, batches(case, rows, BATCH, STEPS), LORA_LR)
     out.check("PEFT learns", losses[-1] < losses[0], f"{losses[0]:.4f} to {losses[-1]:.4f}")
     models.save_adapter(model, os.path.join(work, "own"))
     check_adapter_back(out, case, model, os.path.join(work, "own"), batches(case, rows, BATCH, 1)[0])

@@ -62,8 +62,9 @@ def _fill(name, p, g):
     return z
 
 
-def build(cfg, seed):
-    """The model of `cfg` in fp32 and eval mode, every parameter re-initialised."""
+def build(cfg, seed, spread=None):
+    """The model of `cfg` in fp32 and eval mode, every parameter re-initialised. `spread` bounds the standard deviation
+    of T5's scores, which is sqrt(d_kv) otherwise: with 8 a rounding error grows from step to step of a training run."""
     model = Blip2ForConditionalGeneration(cfg).float().eval()
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -71,6 +72,8 @@ def build(cfg, seed):
             p.copy_(_fill(name, p, g))
             if name.endswith("self_attn.qkv.weight"):
                 p[: 2 * p.shape[1]] *= 1.5
+            if spread and name.endswith("ttention.q.weight"):
+                p *= min(1.0, spread / cfg.text_config.d_kv ** 0.5)
         # </s> wins now and then, so that answers differ in length.
         model.language_model.lm_head.weight[1] *= 2
     return model

@@ -131,6 +131,17 @@ def train(model, batches, lr, weight_decay=0.01, betas=(0.9, 0.999), eps=1e-8, c
     return losses, norms
 
 
+def noise(model, batches, lr, losses, norms):
+    """How far the losses and norms of that run move when every weight moves by its last bit: (relative, relative)."""
+    g = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(1 + 1e-7 * torch.randn(p.shape, generator=g))
+    far = lambda a, b: max(abs(x - y) / abs(y) for x, y in zip(a, b))
+    other = train(model, batches, lr)
+    return far(other[0], losses), far(other[1], norms)
+
+
 def add_lora(model, targets, rank, alpha, seed, rslora=False, b_scale=0.3, rank_pattern=None, alpha_pattern=None):
     """PEFT LoRA without dropout, B re-initialised so that the adapter matters."""
     from peft import LoraConfig, get_peft_model
