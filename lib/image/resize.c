@@ -112,7 +112,7 @@ static inline void filter_pixel(const filter *f, int o, const pair *line, size_t
 {
     const int n = f->taps * 2 / (2 * TAPS) * (2 * TAPS); /* tells the compiler that nothing is left over */
     const int16_t *restrict w = f->w + (size_t)o * (size_t)n;
-    const int16_t *restrict r = &line[f->start[o]].high, *restrict g = r + 2 * apart,
+    const int16_t *restrict r = (const int16_t *)(line + f->start[o]), *restrict g = r + 2 * apart,
                             *restrict b = g + 2 * apart;
     int red = 0, green = 0, blue = 0;
     for (int i = 0; i < n; i++) {

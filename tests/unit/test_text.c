@@ -13,14 +13,6 @@
 
 #define DATA B2_SRCDIR "/tests/unit/data"
 
-static blip2_tokenizer *open_at(const char *path)
-{
-    blip2_tokenizer *t = NULL;
-    blip2_error e = BLIP2_ERROR_INIT;
-    if (blip2_tokenizer_open(path, &t, &e) != BLIP2_OK) fail_msg("%s: %s", path, e.text);
-    return t;
-}
-
 static void refused(const char *path, blip2_status code, const char *word)
 {
     blip2_tokenizer *t = (blip2_tokenizer *)&t;
@@ -32,6 +24,14 @@ static void refused(const char *path, blip2_status code, const char *word)
 }
 
 #if B2_WITH_TEXT
+static blip2_tokenizer *open_at(const char *path)
+{
+    blip2_tokenizer *t = NULL;
+    blip2_error e = BLIP2_ERROR_INIT;
+    if (blip2_tokenizer_open(path, &t, &e) != BLIP2_OK) fail_msg("%s: %s", path, e.text);
+    return t;
+}
+
 static int32_t ids_of(const blip2_tokenizer *t, const char *text, size_t n, int32_t *ids, size_t room)
 {
     size_t count = 0, asked = 0;
