@@ -12,9 +12,11 @@ blip2_status b2_image_alloc(blip2_image *img, int width, int height, blip2_error
     if (width > B2_IMAGE_SIDE || height > B2_IMAGE_SIDE || (int64_t)width * height > B2_IMAGE_PIXELS)
         return b2_fail(e, BLIP2_ERR_LIMIT, "%d x %d pixels, the limit is %d a side and %d in all", width,
                        height, B2_IMAGE_SIDE, B2_IMAGE_PIXELS);
-    uint8_t *p = malloc((size_t)width * (size_t)height * 3);
-    if (!p) return B2_NOMEM(e, "an image");
-    *img = (blip2_image){width, height, (ptrdiff_t)width * 3, p};
+    img->pixels = malloc((size_t)width * (size_t)height * 3);
+    if (!img->pixels) return B2_NOMEM(e, "an image");
+    img->width = width;
+    img->height = height;
+    img->stride = (ptrdiff_t)width * 3;
     return BLIP2_OK;
 }
 
