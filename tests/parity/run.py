@@ -25,6 +25,7 @@ import transformers  # noqa: E402
 
 import cases  # noqa: E402
 import check_adapters  # noqa: E402
+import check_folders  # noqa: E402
 import check_forward  # noqa: E402
 import check_images  # noqa: E402
 import check_tokens  # noqa: E402
@@ -34,7 +35,7 @@ import models  # noqa: E402
 from programs import Programs  # noqa: E402
 from results import Results  # noqa: E402
 
-AREAS = ("tokens", "images", "forward", "adapters", "train")
+AREAS = ("tokens", "images", "folders", "forward", "adapters", "train")
 PIECES = 900
 
 
@@ -76,12 +77,13 @@ def run_all(args, out, programs, work):
     images = cases.make_images(r, os.path.join(work, "photos"))
     drawn = []
     wanted = args.only or AREAS
-    if {"forward", "adapters", "train"} & set(wanted):
+    if {"folders", "forward", "adapters", "train"} & set(wanted):
         drawn = [cases.make_case(i, args.seed, work, spiece, pieces, images) for i in range(args.cases)]
     for c in drawn:
         print(f"{c.name}: {cases.describe(c)}")
     calls = {"tokens": lambda: check_tokens.run(out, programs, work, r, spiece, cases.EXTRA_IDS, words),
              "images": lambda: check_images.run(out, programs, work, r, spiece, cases.EXTRA_IDS, pieces),
+             "folders": lambda: check_folders.run(out, programs, drawn, work, r, spiece, words),
              "forward": lambda: check_forward.run(out, programs, drawn, work, r, words),
              "adapters": lambda: check_adapters.run(out, programs, drawn, work, r, words),
              "train": lambda: check_train.run(out, programs, drawn, work, r, words)}
