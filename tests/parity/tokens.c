@@ -31,8 +31,9 @@ int main(int argc, char **argv)
     size_t capacity = 0;
     ssize_t n;
     int ok = argc == 2 && blip2_tokenizer_open(argv[1], &t, &err) == BLIP2_OK;
-    while (ok && (n = getline(&line, &capacity, stdin)) >= 0) ok = one(t, line, (size_t)n - (n > 0 && line[n - 1] == '\n'), &err);
-    if (!ok) fprintf(stderr, "tokens: %s\n", argc == 2 ? err.text : "expected a model folder or a tokenizer file");
+    while (ok && (n = getline(&line, &capacity, stdin)) >= 0)
+        ok = one(t, line, (size_t)n - (n > 0 && line[n - 1] == '\n'), &err);
+    if (!ok) fprintf(stderr, "tokens: %s\n", argc == 2 ? err.text : "expected a tokenizer's file or folder");
     free(line);
     blip2_tokenizer_close(t);
     return !ok;
