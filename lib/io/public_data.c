@@ -115,15 +115,9 @@ void blip2_csv_abort(blip2_csv_writer *w)
 /* ---- JSON: a public value is the internal one under another name ---- */
 enum { JSON_BYTES = 64 << 20, JSON_VALUES = 4000000 };
 
-static const b2_json *inside(const blip2_json *v)
-{
-    return (const b2_json *)(const void *)v;
-}
+static const b2_json *inside(const blip2_json *v) { return (const b2_json *)(const void *)v; }
 
-static const blip2_json *outside(const b2_json *v)
-{
-    return (const blip2_json *)(const void *)v;
-}
+static const blip2_json *outside(const b2_json *v) { return (const blip2_json *)(const void *)v; }
 
 blip2_status blip2_json_load(const char *path, blip2_json **out, blip2_error *err)
 {
@@ -173,20 +167,11 @@ const blip2_json *blip2_json_first(const blip2_json *v)
     return v ? outside(b2_json_first(inside(v))) : NULL;
 }
 
-const blip2_json *blip2_json_next(const blip2_json *v)
-{
-    return v ? outside(b2_json_next(inside(v))) : NULL;
-}
+const blip2_json *blip2_json_next(const blip2_json *v) { return v ? outside(b2_json_next(inside(v))) : NULL; }
 
-const char *blip2_json_key(const blip2_json *v)
-{
-    return v ? b2_json_key(inside(v)) : NULL;
-}
+const char *blip2_json_key(const blip2_json *v) { return v ? b2_json_key(inside(v)) : NULL; }
 
-const char *blip2_json_string(const blip2_json *v)
-{
-    return v ? b2_json_string(inside(v)) : NULL;
-}
+const char *blip2_json_string(const blip2_json *v) { return v ? b2_json_string(inside(v)) : NULL; }
 
 double blip2_json_number(const blip2_json *v, double fallback)
 {
@@ -230,7 +215,4 @@ void blip2_idx_free(blip2_idx *x)
     *x = (blip2_idx){0};
 }
 
-uint64_t blip2_hash(const void *bytes, size_t size)
-{
-    return b2_hash64(0, bytes, size);
-}
+uint64_t blip2_hash(const void *bytes, size_t size) { return b2_hash64(0, bytes, size); }
