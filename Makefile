@@ -203,7 +203,7 @@ quickstart: ## photos in, attributes out: the whole tour on real photos
 run-quickstart: all
 	@BIN=$(BUILD)/bin OUT=$(BUILD)/quickstart sh examples/quickstart.sh
 
-base-model: all ## train models/fashion-tiny, the quickstart's base, from scratch (an hour or more)
+base-model: all ## train examples/fashion-tiny, the quickstart's base, from scratch (an hour or more)
 	+@[ "$(AUTO_DEPS)" = 0 ] || $(MAKE) --no-print-directory deps DEPS="$(DEPS_QUICK) sentencepiece"
 	@BIN=$(BUILD)/bin OUT=$(BUILD)/base-model sh examples/train_base.sh
 

@@ -3,7 +3,7 @@
 # usage: bench/run.sh BUILD [MODEL]
 set -eu
 cd "$(dirname "$0")/.."
-BUILD=$1 MODEL=${2:-models/fashion-tiny}
+BUILD=$1 MODEL=${2:-examples/fashion-tiny}
 cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1 | tr -cs 'A-Za-z0-9\n' '-' | sed 's/-*$//')
 out=bench/results/$cpu-$(git rev-parse --short HEAD 2>/dev/null || echo unknown).jsonl
 mkdir -p bench/results

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Photos in, attributes out: the whole tour on real photos (Debian's Fashion-MNIST), with the small base model that
-# ships in models/fashion-tiny. Leaves before.json, after.json, report.html, loss.svg and answers.jsonl in $OUT.
+# ships in examples/fashion-tiny. Leaves before.json, after.json, report.html, loss.svg and answers.jsonl in $OUT.
 # BIN, OUT, BASE, PHOTOS, THREADS name other places and settings.
 set -eu
 cd "$(dirname "$0")/.."
-BIN=${BIN:-build/bin} OUT=${OUT:-build/quickstart} BASE=${BASE:-models/fashion-tiny} THREADS=${THREADS:-0}
+BIN=${BIN:-build/bin} OUT=${OUT:-build/quickstart} BASE=${BASE:-examples/fashion-tiny} THREADS=${THREADS:-0}
 SHOP=$OUT/data
 begin=$(date +%s)
 

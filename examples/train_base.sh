@@ -1,10 +1,10 @@
 #!/bin/sh
-# Trains models/fashion-tiny from scratch: a plain captioner of the 60,000 training photos of Fashion-MNIST. No question
+# Trains examples/fashion-tiny from scratch: a plain captioner of the 60,000 training photos of Fashion-MNIST. No question
 # is ever asked here, and none of the 10,000 test photos is seen. Interrupted, the same command goes on where it was.
 # OUT, MODEL, PHOTOS, PASSES (over seven captions of every photo), SEED, THREADS name other places and settings.
 set -eu
 cd "$(dirname "$0")/.."
-BIN=${BIN:-build/bin} OUT=${OUT:-build/base-model} MODEL=${MODEL:-models/fashion-tiny} PASSES=${PASSES:-2}
+BIN=${BIN:-build/bin} OUT=${OUT:-build/base-model} MODEL=${MODEL:-examples/fashion-tiny} PASSES=${PASSES:-2}
 SEED=${SEED:-1} THREADS=${THREADS:-0} PHOTOS=${PHOTOS:-/usr/share/datasets/fashion-mnist}
 SHOP=$OUT/data
 

@@ -3,5 +3,5 @@
 set -eu
 cd "$(dirname "$0")/../.."
 bin=${BIN:-build/bin}/adapter
-"$bin" info --model models/fashion-tiny --adapter build/example/lora
-exec "$bin" merge --model models/fashion-tiny --adapter build/example/lora --output build/example/merged "$@"
+"$bin" info --model examples/fashion-tiny --adapter build/example/lora
+exec "$bin" merge --model examples/fashion-tiny --adapter build/example/lora --output build/example/merged "$@"
