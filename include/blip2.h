@@ -26,8 +26,8 @@ end:
 }
  *
  * Ownership: device and model are shared, immutable and thread-safe; a session or a trainer belongs to one
- * thread at a time; features and adapters are immutable and reference-counted. Every handle holds references to
- * what it needs, so any order of closing is right, and every close accepts NULL. Strings passed in are copied.
+ * thread at a time; features and adapters are immutable and reference-counted. Every handle holds references
+ * to what it needs, so any order of closing is right, and every close accepts NULL. Strings are copied.
  *
  * Errors: every function that can fail returns a blip2_status and fills the blip2_error it is given. Nothing
  * aborts, exits or prints.
