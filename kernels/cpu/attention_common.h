@@ -59,9 +59,7 @@ static inline void pack_all_turned(float *dst, const float *src, int ld, int n, 
 
 static inline void pack_all_straight(float *dst, const float *src, int ld, int n, int k)
 {
-    for (int c = 0; c < n; c += NR)
-        pack_straight(dst + (size_t)c * (size_t)k, (const char *)(src + c), (size_t)ld * sizeof *src, B2_F32,
-                      n - c < NR ? n - c : NR, k);
+    pack_straight_from(dst, (size_t)k * NR, 0, (const char *)src, (size_t)ld * sizeof *src, B2_F32, n, k);
 }
 
 /* C[m, n] = alpha * A B for the first n of `all` packed columns, and for the rest of the last panel. */

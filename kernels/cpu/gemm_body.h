@@ -4,7 +4,8 @@
  * read as they lie. `many outputs`: the activations are packed, weight rows are read in place, once, and
  * tiles come out turned. The sum over k runs in order, cut every KC: both give the same bits, whatever the
  * number of rows, of threads, or the neighbours in the batch. */
-#include "kernels/cpu/gemm_common.h"
+#include "kernels/act.h"
+#include "kernels/cpu/gemm_many.h"
 
 /* ---- forward, few outputs ------------------------------------------------------------------------------ */
 
@@ -48,60 +49,9 @@ static void few_outputs(void *ctx, int64_t chunk, int worker)
                 const int n = w->n - o < NR ? w->n - o : NR;
                 t.b = panel + (size_t)k0 * (size_t)panel_width(n);
                 t.c = g->y + (size_t)i0 * (size_t)g->ldy + at + o;
-                t.bias = w->bias && !p ? w->bias + o : NULL;
+                t.bias = w->bias && p + 1 == pieces(g->k) ? w->bias + o : NULL;
                 ISA_FN(tile)(rows, n, &t);
             }
-    }
-}
-
-/* ---- forward, many outputs ----------------------------------------------------------------------------- */
-
-/* Where panel i of piece p of the packed activations begins. */
-static size_t x_panel(const gemm *g, int p, int i)
-{
-    const size_t before = (size_t)p * KC * panels_width(g->m);
-    return before + (size_t)b2_cut(g->k, KC, p) * (size_t)i * NR;
-}
-
-static void pack_x_turned(void *ctx, int64_t chunk, int worker)
-{
-    const gemm *g = ctx;
-    const int i = (int)(chunk % b2_cuts(g->m, NR)), p = (int)(chunk / b2_cuts(g->m, NR));
-    const act_t *x = (const act_t *)g->x + (size_t)i * NR * (size_t)g->k + p * KC;
-    (void)worker;
-    pack_turned(g->packed + x_panel(g, p, i), (const char *)x, (size_t)g->k * sizeof *x, (b2_dtype)B2_ACT,
-                b2_cut(g->m, NR, i), b2_cut(g->k, KC, p));
-}
-
-static void many_outputs(void *ctx, int64_t chunk, int worker)
-{
-    const gemm *g = ctx;
-    int part = (int)chunk, at;
-    const b2_rows *w = find_part(g, GROUP, &part, &at);
-    const int outs = b2_cut(w->n, GROUP, part), o0 = part * GROUP;
-    float turned[GROUP * NR] = {0}, *local = g->local + (size_t)worker * g->each;
-    for (int p = 0; p < pieces(g->k); p++) {
-        const int len = b2_cut(g->k, KC, p);
-        const char *rows = weight_row(g, w, o0) + (size_t)p * KC * b2_dtype_size(g->wf);
-        b2_tile t = {.a = (const float *)(const void *)rows,
-                     .rs = g->k,
-                     .cs = 1,
-                     .k = len,
-                     .c = turned,
-                     .ldc = NR,
-                     .alpha = 1};
-        if (g->wf == B2_BF16) {
-            widen_rows(local, KC, (const uint16_t *)(const void *)rows, (size_t)g->k, outs, len);
-            t.a = local, t.rs = KC;
-        }
-        const turned_end end = {g->alpha, p ? 1 : g->beta, w->bias && !p ? w->bias + o0 : NULL};
-        for (int i = 0; i < b2_cuts(g->m, NR); i++) {
-            const int n = b2_cut(g->m, NR, i);
-            t.b = g->packed + x_panel(g, p, i);
-            ISA_FN(tile)(outs, panel_width(n), &t);
-            put_turned(g->y + (size_t)i * NR * (size_t)g->ldy + at + o0, (size_t)g->ldy, turned, outs, n,
-                       &end);
-        }
     }
 }
 
@@ -130,56 +80,39 @@ static void few_rows(b2_queue *q, gemm *g)
     ISA_FN(few)(q, &f);
 }
 
-static void forward(b2_queue *q, gemm *g, void *ws)
+static void forward(b2_queue *q, gemm *g, float *ws)
 {
     g->n = outputs(g->w, g->nw);
     if (g->m <= 0 || g->n <= 0) return;
+    g->xf = (b2_dtype)B2_ACT;
     g->packed = ws;
+    g->each = (size_t)GROUP * KC;
     if (g->m <= B2_FEW_ROWS) {
         few_rows(q, g);
     } else if (packs_weights(g->m, g->n, g->k)) {
         const int parts = count_parts(g, NR);
-        g->local = g->packed + b2_line((size_t)parts * NR * (size_t)g->k);
-        g->each = (size_t)GROUP * KC;
+        g->local = ws + b2_line((size_t)parts * NR * (size_t)g->k);
         b2_pool_run(q->pool, parts, pack_weights_turned, g);
         b2_pool_run(q->pool, b2_cuts(g->m, GROUP), few_outputs, g);
     } else {
-        g->local = g->packed + b2_line(panels_width(g->m) * (size_t)g->k);
-        g->each = (size_t)GROUP * KC;
-        b2_pool_run(q->pool, (int64_t)b2_cuts(g->m, NR) * pieces(g->k), pack_x_turned, g);
-        b2_pool_run(q->pool, count_parts(g, GROUP), many_outputs, g);
+        g->local = ws + many_room(g->m, g->k);
+        run_many(q, g);
     }
 }
 
 void TIER_FN(gemm_wf32)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
                         float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y,
-              .ldy = ldy,
-              .x = x,
-              .w = w,
-              .nw = nw,
-              .m = m,
-              .k = k,
-              .wf = B2_F32,
-              .alpha = alpha,
-              .beta = beta};
+    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_F32;
     forward(q, &g, ws);
 }
 
 void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m,
                          int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y,
-              .ldy = ldy,
-              .x = x,
-              .w = w,
-              .nw = nw,
-              .m = m,
-              .k = k,
-              .wf = B2_BF16,
-              .alpha = alpha,
-              .beta = beta};
+    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_BF16;
     forward(q, &g, ws);
 }
 
@@ -187,6 +120,6 @@ size_t TIER_FN(gemm_ws)(int m, int n, int k, int threads)
 {
     if (m <= B2_FEW_ROWS) return b2_few_room(m, k) * sizeof(float);
     const size_t shared =
-        packs_weights(m, n, k) ? ((size_t)n + 3 * NR) * (size_t)k : panels_width(m) * (size_t)k;
-    return (b2_line(shared) + (size_t)threads * GROUP * KC) * sizeof(float);
+        packs_weights(m, n, k) ? b2_line(((size_t)n + 3 * NR) * (size_t)k) : many_room(m, k);
+    return (shared + (size_t)threads * GROUP * KC) * sizeof(float);
 }

@@ -20,7 +20,7 @@ typedef struct gemm {
     const float *dy;
     const b2_rows *w;
     int nw, m, n, k; /* n: outputs of all blocks */
-    b2_dtype wf;
+    b2_dtype wf, xf;
     float alpha, beta;
     float *packed, *local; /* shared panels; then `each` floats for each thread */
     size_t each;

@@ -1,43 +1,47 @@
 /* Gradients of dense products; body of gemm_grad_tmpl_<isa>.c. dx: weight rows are copied into panels (all
  * of them once when they are small, else by the task that needs them) and dy is read as it lies. dw: x and
  * dy are both packed. Sums run in order, cut every KC. */
+#include "kernels/act.h"
 #include "kernels/cpu/gemm_common.h"
+#include "kernels/cpu/sweep.h"
 
 enum {
-    DX_PANELS = 2,  /* panels of a task that copies its own weights */
-    DW_ROWS = 1024, /* rows that a weight gradient takes at a time */
-    DW_SLICE = 256, /* rows that a packing task takes */
-    DW_GROUPS = 4,  /* row groups of dw in a task */
-    DW_OUT = DW_GROUPS * TILE_MR
+    DX_PANELS = TILE_NV == 2 ? 4 : 2, /* panels of a task that copies its own weights */
+    DX_DEPTH = 1024,                  /* outputs that it copies at a time */
+    X_PANELS = 8,                     /* panels that a packing task fills */
+    DW_ROWS = 256,                   /* rows that a weight gradient takes at a time */
+    DW_SLICE = 128,                   /* rows that a packing task takes */
+    DW_GROUPS = 4,                    /* row groups of dw in a task */
+    DW_OUT = DW_GROUPS * TILE_MR,
+    PACK_OUT = 4 * DW_OUT /* columns of dy that a packing task takes */
 };
 
 /* ---- dx ------------------------------------------------------------------------------------------------ */
 
-/* Outputs o0.. of all blocks, columns c0.. of their rows, as one panel of n columns. */
-static void pack_weight_columns(const gemm *g, float *dst, int o0, int outs, int c0, int n)
+/* Outputs o0.. of all blocks, columns c0.. of their rows, as panels of n columns together. */
+static void pack_weight_columns(const gemm *g, float *dst, size_t panel, int o0, int outs, int c0, int n)
 {
     const size_t size = b2_dtype_size(g->wf);
     const b2_rows *w = g->w;
-    while (outs > 0) {
+    for (int done = 0, some; done < outs; done += some, o0 += some) {
         for (; o0 >= w->n; w++) o0 -= w->n;
-        const int some = w->n - o0 < outs ? w->n - o0 : outs;
-        pack_straight(dst, weight_row(g, w, o0) + (size_t)c0 * size, weight_stride(g), g->wf, n, some);
-        dst += (size_t)some * (size_t)panel_width(n);
-        o0 += some;
-        outs -= some;
+        some = w->n - o0 < outs - done ? w->n - o0 : outs - done;
+        pack_straight_from(dst, panel, done, weight_row(g, w, o0) + (size_t)c0 * size, weight_stride(g),
+                           g->wf, n, some);
     }
 }
 
 static void pack_all_columns(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
-    const int c0 = (int)chunk * NR;
+    const int step = NR * X_PANELS, c0 = (int)chunk * step;
     (void)worker;
-    pack_weight_columns(g, g->packed + (size_t)c0 * (size_t)g->n, 0, g->n, c0, b2_cut(g->k, NR, (int)chunk));
+    pack_weight_columns(g, g->packed + (size_t)c0 * (size_t)g->n, (size_t)g->n * NR, 0, g->n, c0,
+                        b2_cut(g->k, step, (int)chunk));
 }
 
 /* Columns c0.. (n of them) and rows i0.. of dx, from piece p of the outputs. */
-static void dx_block(const gemm *g, int i0, int rows, int c0, int n, int p, const float *panel)
+static void dx_piece(const gemm *g, int i0, int rows, int c0, int n, int p, const float *panel)
 {
     const b2_tile t = {.a = g->dy + (size_t)i0 * (size_t)g->ldy + p * KC,
                        .rs = g->ldy,
@@ -59,32 +63,59 @@ static void dx_rows(void *ctx, int64_t chunk, int worker)
     for (int p = 0; p < pieces(g->n); p++)
         for (int c0 = 0; c0 < g->k; c0 += NR) {
             const int n = g->k - c0 < NR ? g->k - c0 : NR;
-            dx_block(g, i0, rows, c0, n, p,
+            dx_piece(g, i0, rows, c0, n, p,
                      g->packed + (size_t)c0 * (size_t)g->n + (size_t)p * KC * (size_t)panel_width(n));
         }
 }
 
+static void dx_block(const gemm *g, const float *packed, float *sums, int o0, int depth, int c0, int cols,
+                     int i0, int rows)
+{
+    const float *dy = g->dy + (size_t)i0 * (size_t)g->ldy + o0;
+    const float beta = o0 ? 1 : g->beta;
+    float *dx = g->y + (size_t)i0 * (size_t)g->k + c0;
+    for (int p = 0; p < pieces(depth); p++)
+        for (int c = 0; c < cols; c += NR) {
+            const int n = cols - c < NR ? cols - c : NR;
+            const b2_tile t = {.a = dy + p * KC,
+                               .rs = g->ldy,
+                               .cs = 1,
+                               .b = packed + c * DX_DEPTH + p * KC * panel_width(n),
+                               .k = b2_cut(depth, KC, p),
+                               .c = sums + c,
+                               .ldc = DX_PANELS * NR,
+                               .alpha = 1,
+                               .beta = p ? 1 : 0};
+            ISA_FN(tile)(rows, n, &t);
+        }
+    const vf alpha = vset1(g->alpha);
+    for (int row = 0; row < rows; row++, sums += DX_PANELS * NR, dx += g->k)
+        SWEEP(cols, vput(dx + i, vkeep(dx + i, beta, vmul(alpha, vget(sums + i, len)), len), len));
+}
+
+/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of GROUP rows of dx
+ * stay in the first-level cache until those are done. */
 static void dx_columns(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
-    float *panel = g->local + (size_t)worker * g->each;
-    const int c0 = (int)chunk * DX_PANELS * NR, c1 = c0 + b2_cut(g->k, DX_PANELS * NR, (int)chunk);
-    for (int p = 0; p < pieces(g->n); p++)
-        for (int c = c0; c < c1; c += NR) {
-            const int n = c1 - c < NR ? c1 - c : NR;
-            pack_weight_columns(g, panel, p * KC, b2_cut(g->n, KC, p), c, n);
-            dx_block(g, 0, g->m, c, n, p, panel);
-        }
+    float *packed = g->local + (size_t)worker * g->each, sums[GROUP * DX_PANELS * NR] = {0};
+    const int c0 = (int)chunk * DX_PANELS * NR, cols = b2_cut(g->k, DX_PANELS * NR, (int)chunk);
+    for (int o0 = 0; o0 == 0 || o0 < g->n; o0 += DX_DEPTH) {
+        const int depth = g->n - o0 < DX_DEPTH ? g->n - o0 : DX_DEPTH;
+        pack_weight_columns(g, packed, DX_DEPTH * NR, o0, depth, c0, cols);
+        for (int i0 = 0; i0 < g->m; i0 += GROUP)
+            dx_block(g, packed, sums, o0, depth, c0, cols, i0, g->m - i0 < GROUP ? g->m - i0 : GROUP);
+    }
 }
 
 static void input_gradient(b2_queue *q, gemm *g, void *ws)
 {
     g->n = outputs(g->w, g->nw);
     g->packed = g->local = ws;
-    g->each = (size_t)KC * NR;
+    g->each = (size_t)DX_DEPTH * DX_PANELS * NR;
     if (g->m <= 0 || g->k <= 0) return;
     if (packs_weights(g->m, g->n, g->k)) {
-        b2_pool_run(q->pool, b2_cuts(g->k, NR), pack_all_columns, g);
+        b2_pool_run(q->pool, b2_cuts(g->k, NR * X_PANELS), pack_all_columns, g);
         b2_pool_run(q->pool, b2_cuts(g->m, GROUP), dx_rows, g);
     } else {
         b2_pool_run(q->pool, b2_cuts(g->k, DX_PANELS * NR), dx_columns, g);
@@ -126,7 +157,7 @@ void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, co
 size_t TIER_FN(gemm_dx_ws)(int m, int n, int k, int threads)
 {
     if (packs_weights(m, n, k)) return panels_width(k) * (size_t)n * sizeof(float);
-    return (size_t)threads * KC * NR * sizeof(float);
+    return (size_t)threads * DX_DEPTH * DX_PANELS * NR * sizeof(float);
 }
 
 /* ---- dw ------------------------------------------------------------------------------------------------ */
@@ -141,22 +172,21 @@ static void pack_both(void *ctx, int64_t chunk, int worker)
 {
     const dw_job *j = ctx;
     const gemm *g = &j->g;
-    const int slices = b2_cuts(j->rows, DW_SLICE), s = (int)(chunk % slices), panels = b2_cuts(g->k, NR);
-    const int i0 = s * DW_SLICE, len = b2_cut(j->rows, DW_SLICE, s);
-    int part = (int)(chunk / slices);
+    const int slices = b2_cuts(j->rows, DW_SLICE), s = (int)(chunk % slices), step = NR * X_PANELS;
+    const int i0 = s * DW_SLICE, len = b2_cut(j->rows, DW_SLICE, s), parts = b2_cuts(g->k, step);
+    const int part = (int)(chunk / slices);
     (void)worker;
-    if (part < panels) {
-        const int n = b2_cut(g->k, NR, part), width = panel_width(n);
-        const act_t *x = (const act_t *)g->x + (size_t)(j->i0 + i0) * (size_t)g->k + part * NR;
-        pack_straight(j->x + (size_t)part * NR * (size_t)j->rows + (size_t)i0 * (size_t)width,
-                      (const char *)x, (size_t)g->k * sizeof *x, (b2_dtype)B2_ACT, n, len);
+    if (part < parts) {
+        const act_t *x = (const act_t *)g->x + (size_t)(j->i0 + i0) * (size_t)g->k + part * step;
+        pack_straight_from(j->x + (size_t)part * step * (size_t)j->rows, (size_t)j->rows * NR, i0,
+                           (const char *)x, (size_t)g->k * sizeof *x, (b2_dtype)B2_ACT,
+                           b2_cut(g->k, step, part), len);
         return;
     }
-    part -= panels;
-    const float *dy = g->dy + (size_t)(j->i0 + i0) * (size_t)g->ldy;
-    for (int o = part * DW_OUT; o < g->n && o < (part + 1) * DW_OUT; o += TILE_MR)
-        pack_columns(j->dy + (size_t)o * (size_t)j->rows + (size_t)i0 * TILE_MR, dy + o, (size_t)g->ldy,
-                     g->n - o < TILE_MR ? g->n - o : TILE_MR, len);
+    const int o = (part - parts) * PACK_OUT;
+    pack_columns(j->dy + (size_t)o * (size_t)j->rows + (size_t)i0 * TILE_MR, (size_t)j->rows * TILE_MR,
+                 g->dy + (size_t)(j->i0 + i0) * (size_t)g->ldy + o, (size_t)g->ldy,
+                 b2_cut(g->n, PACK_OUT, part - parts), len);
 }
 
 static void dw_part(void *ctx, int64_t chunk, int worker)
@@ -189,10 +219,11 @@ void TIER_FN(gemm_dw)(b2_queue *q, float *dw, const float *dy, int ldy, const vo
                 .x = ws};
     if (n <= 0 || k <= 0) return;
     const int panels = b2_cuts(k, NR), groups = b2_cuts(n, DW_OUT);
+    const int packs = b2_cuts(k, NR * X_PANELS) + b2_cuts(n, PACK_OUT);
     for (; j.i0 < m; j.i0 += DW_ROWS) {
         j.rows = m - j.i0 < DW_ROWS ? m - j.i0 : DW_ROWS;
         j.dy = j.x + b2_line(panels_width(k) * (size_t)j.rows);
-        b2_pool_run(q->pool, (int64_t)(panels + groups) * b2_cuts(j.rows, DW_SLICE), pack_both, &j);
+        b2_pool_run(q->pool, (int64_t)packs * b2_cuts(j.rows, DW_SLICE), pack_both, &j);
         b2_pool_run(q->pool, (int64_t)panels * groups, dw_part, &j);
     }
 }

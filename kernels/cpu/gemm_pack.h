@@ -44,25 +44,39 @@ static inline void pack_turned(float *dst, const char *src, size_t stride, b2_dt
     }
 }
 
-/* dst[k*width + c] = row k's element c: n columns of rows as they lie. */
-static inline void pack_straight(float *dst, const char *src, size_t stride, b2_dtype f, int n, int k)
+enum { PACK_AHEAD = 8 }; /* rows that straight packing asks for in advance */
+
+/* n columns of k rows as they lie, in panels that are `panel` floats apart: element c of row i goes to
+ * [c / NR][first + i][c % NR]. */
+static inline void pack_straight_from(float *dst, size_t panel, int first, const char *src, size_t stride,
+                                      b2_dtype f, int n, int k)
 {
-    const int width = panel_width(n);
     const size_t size = b2_dtype_size(f);
-    for (int i = 0; i < k; i++, src += stride, dst += width)
-        for (int c = 0; c < width; c += VL)
-            vstore(dst + c, n - c >= VL ? load_any(src + (size_t)c * size, f)
-                                        : load_some(src + (size_t)c * size, f, n - c));
+    for (int i = 0; i < k; i++, src += stride) {
+        for (size_t b = 0; b < (size_t)n * size; b += 64)
+            _mm_prefetch(src + PACK_AHEAD * stride + b, _MM_HINT_T0);
+        for (int c0 = 0; c0 < n; c0 += NR) {
+            const int some = n - c0 < NR ? n - c0 : NR, width = panel_width(some);
+            float *to = dst + (size_t)(c0 / NR) * panel + (size_t)(first + i) * (size_t)width;
+            for (int c = 0; c < width; c += VL) {
+                const char *p = src + (size_t)(c0 + c) * size;
+                vstore(to + c, some - c >= VL ? load_any(p, f) : load_some(p, f, some - c));
+            }
+        }
+    }
 }
 
-/* dst[k*TILE_MR + r] = row k's element r, r < n <= TILE_MR: the columns form of the tile's A. */
-static inline void pack_columns(float *dst, const float *src, size_t ld, int n, int k)
+/* The same in groups of TILE_MR columns, the columns form of the tile's A. */
+static inline void pack_columns(float *dst, size_t group, const float *src, size_t ld, int n, int k)
 {
     for (int i = 0; i < k; i++, src += ld, dst += TILE_MR) {
-        if (n == TILE_MR)
-            memcpy(dst, src, TILE_MR * sizeof *dst);
-        else
-            memcpy(dst, src, (size_t)n * sizeof *dst);
+        float *to = dst;
+        int o = 0;
+        /* A whole vector is written faster than 6 floats; what is too much, the next row overwrites. */
+        if (TILE_MR < VL && TILE_MR % VL && i + 1 < k)
+            for (; o + VL <= n; o += TILE_MR, to += group) vstore(to, vload(src + o));
+        for (; o + TILE_MR <= n; o += TILE_MR, to += group) memcpy(to, src + o, TILE_MR * sizeof *to);
+        if (o < n) memcpy(to, src + o, (size_t)(n - o) * sizeof *to);
     }
 }
 
