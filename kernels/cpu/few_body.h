@@ -1,93 +1,95 @@
-/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over
- * the lanes. bf16 weights are widened in registers, exactly, even and odd elements apart: x comes in the
- * same order. With FEW_PAIRS x is bf16 too, as it lies, and pairs are multiplied and added by one
+/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over the lanes.
+ * Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are multiplied and added by one
  * instruction. */
+#include <string.h>
 #include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/sweep.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    TASK_ROWS = 32, /* weight rows of a task */
-    AHEAD = 1024    /* bytes that weights are asked for in advance */
+    TASK_ROWS = 64, /* weight rows of a task */
+    STEP = 2 * VL   /* elements of a weight row that are taken together */
 };
+
+#ifdef FEW_PAIRS
+#define FEW_X_SIZE 2
+#else
+#define FEW_X_SIZE 4
+#endif
 
 typedef vf sums[4][B2_FEW_ROWS]; /* [weight row][row of x] */
 
+/* STEP elements of `rows` weight rows from p on, n of them there, against those of m rows of x. */
 #ifdef FEW_PAIRS
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w,
-                 ptrdiff_t c, const int n)
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const char *p, size_t stride,
+                 const void *x, const int n)
 {
+    const uint16_t *pairs = x;
     vi v[4];
     (void)wf;
     for (int r = 0; r < rows; r++) {
-        const uint16_t *p = (const uint16_t *)(const void *)w + r * (ptrdiff_t)f->k + c;
-        v[r] = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
+        const uint16_t *row = (const uint16_t *)(const void *)(p + r * stride);
+        v[r] = n == STEP ? vraw_load(row) : vraw_loadm(row, n);
     }
     for (int i = 0; i < m; i++) {
-        const uint16_t *p = f->pairs + i * (ptrdiff_t)f->k + c;
-        const vi x = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
-        for (int r = 0; r < rows; r++) acc[r][i] = FEW_PAIRS(acc[r][i], v[r], x);
+        const vi a = vraw_load(pairs + i * STEP);
+        for (int r = 0; r < rows; r++) acc[r][i] = FEW_PAIRS(acc[r][i], v[r], a);
     }
 }
 #else
-/* Block of 2*VL of x against the same of `rows` weight rows. */
-INLINE void step_bf16(const int rows, const int m, sums acc, const b2_few *f, const uint16_t *w, ptrdiff_t c,
-                      const int n)
+/* bf16: even and odd elements; f32: the first and second half. */
+INLINE void load_step(const b2_dtype wf, const char *p, const int n, vf *first, vf *second)
 {
-    const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
-    vf even[4], odd[4];
-    for (int r = 0; r < rows; r++) {
-        const uint16_t *p = w + r * (ptrdiff_t)f->k + c;
-        const vi raw = n == 2 * VL ? vraw_load(p) : vraw_loadm(p, n);
-        even[r] = vraw_even(raw), odd[r] = vraw_odd(raw);
-    }
-    for (int i = 0; i < m; i++) {
-        const vf a = vload(f->x + i * ldx + c), b = vload(f->x + i * ldx + c + VL);
-        for (int r = 0; r < rows; r++) acc[r][i] = vfma(odd[r], b, vfma(even[r], a, acc[r][i]));
+    if (wf == B2_BF16) {
+        const uint16_t *row = (const uint16_t *)(const void *)p;
+        const vi raw = n == STEP ? vraw_load(row) : vraw_loadm(row, n);
+        *first = vraw_even(raw), *second = vraw_odd(raw);
+    } else {
+        const float *row = (const float *)(const void *)p;
+        *first = vget(row, n < VL ? n : VL);
+        *second = n > VL ? vget(row + VL, n - VL) : vzero();
     }
 }
 
-/* The same of VL of them. */
-INLINE void step_f32(const int rows, const int m, sums acc, const b2_few *f, const float *w, ptrdiff_t c,
-                     const int n)
+INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const char *p, size_t stride,
+                 const void *x, const int n)
 {
-    const ptrdiff_t ldx = (ptrdiff_t)b2_few_room(1, f->k);
-    vf v[4];
-    for (int r = 0; r < rows; r++) {
-        const float *p = w + r * (ptrdiff_t)f->k + c;
-        v[r] = n == VL ? vload(p) : vloadm(p, vtail(n));
-    }
+    const float *v = x;
+    vf first[4], second[4];
+    for (int r = 0; r < rows; r++) load_step(wf, p + r * stride, n, &first[r], &second[r]);
     for (int i = 0; i < m; i++) {
-        const vf a = vload(f->x + i * ldx + c);
-        for (int r = 0; r < rows; r++) acc[r][i] = vfma(v[r], a, acc[r][i]);
+        const vf a = vload(v + i * STEP), b = vload(v + i * STEP + VL);
+        for (int r = 0; r < rows; r++) acc[r][i] = vfma(second[r], b, vfma(first[r], a, acc[r][i]));
     }
-}
-
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const b2_few *f, const char *w,
-                 ptrdiff_t c, const int n)
-{
-    if (wf == B2_BF16)
-        step_bf16(rows, m, acc, f, (const uint16_t *)(const void *)w, c, n);
-    else
-        step_f32(rows, m, acc, f, (const float *)(const void *)w, c, n);
 }
 #endif
 
+/* The rows after these are asked for at the same time: what the memory has to do is known that early. */
 INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const char *w, float *y,
                  const float *bias)
 {
-    const int k = f->k, block = wf == B2_BF16 ? 2 * VL : VL;
+    const size_t size = b2_dtype_size(wf), stride = (size_t)f->k * size,
+                 block = (size_t)m * STEP * FEW_X_SIZE;
+    const int together = STEP * size < 64 ? 2 : 1,
+              bytes = STEP * (int)size * together; /* whole cache lines */
+    const char *x = f->x;
     sums acc;
     for (int r = 0; r < rows; r++)
         for (int i = 0; i < m; i++) acc[r][i] = vzero();
     int c = 0;
-    for (; c + block <= k; c += block) {
+    for (; c + together * STEP <= f->k; c += together * STEP) {
+        const char *p = w + (size_t)c * size;
         for (int r = 0; r < rows; r++)
-            _mm_prefetch(w + ((size_t)r * (size_t)k + (size_t)c) * b2_dtype_size(wf) + AHEAD, _MM_HINT_T0);
-        step(rows, m, wf, acc, f, w, c, block);
+            for (int b = 0; b < bytes; b += 64) _mm_prefetch(p + (rows + r) * stride + b, _MM_HINT_T0);
+        for (int s = 0; s < together; s++, x += block)
+            step(rows, m, wf, acc, p + s * STEP * size, stride, x, STEP);
     }
-    if (c < k) step(rows, m, wf, acc, f, w, c, k - c);
+    for (; c < f->k; c += STEP, x += block)
+        if (c + STEP <= f->k)
+            step(rows, m, wf, acc, w + (size_t)c * size, stride, x, STEP);
+        else
+            step(rows, m, wf, acc, w + (size_t)c * size, stride, x, f->k - c);
     for (int i = 0; i < m; i++)
         for (int r = 0; r < rows; r++) {
             float *p = y + (ptrdiff_t)i * f->ldy + r, v = f->alpha * vsum(acc[r][i]);

@@ -6,12 +6,24 @@
 #define B2_ISA_TOKEN avx512bf16
 #include "kernels/cpu/gemm_many.h"
 
+/* x as b2_few wants it. */
+static void prepare(b2_bf16 *to, const b2_bf16 *x, int m, int k)
+{
+    for (int c = 0; c < k; c += 2 * VL)
+        for (int i = 0; i < m; i++, to += 2 * VL) {
+            const int n = k - c < 2 * VL ? k - c : 2 * VL;
+            memset(to, 0, 2 * VL * sizeof *to);
+            memcpy(to, x + (size_t)i * (size_t)k + c, (size_t)n * sizeof *to);
+        }
+}
+
 void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw,
                                    int m, int k, float alpha, float beta, void *ws)
 {
     if (m <= 0) return;
     if (m <= B2_FEW_ROWS) {
-        const b2_few f = {y, ldy, m, k, NULL, x, w, nw, B2_BF16, alpha, beta};
+        const b2_few f = {y, ldy, m, k, ws, w, nw, B2_BF16, alpha, beta};
+        prepare(ws, x, m, k);
         ISA_FN(few)(q, &f);
     } else if (k % 2) { /* pairs would straddle rows */
         b2_avx512_bf16_gemm_wbf16(q, y, ldy, x, w, nw, m, k, alpha, beta, ws);

@@ -62,20 +62,21 @@ static void prepare_row(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
     const act_t *x = (const act_t *)g->x + chunk * g->k;
-    float *to = g->packed + (size_t)chunk * b2_few_room(1, g->k);
+    float *to = g->packed + chunk * 2 * VL;
     (void)worker;
-    for (int c = 0; c < g->k; c += 2 * VL) {
-        const int len = g->k - c < 2 * VL ? g->k - c : 2 * VL;
+    for (int c = 0; c < g->k; c += 2 * VL, to += (size_t)g->m * 2 * VL) {
         float t[2 * VL] = {0};
-        for (int i = 0; i < len; i++) t[i] = act_load(x[c + i]);
-        for (int i = 0; i < 2 * VL; i++)
-            to[c + i] = g->wf == B2_F32 ? t[i] : t[i < VL ? 2 * i : 2 * (i - VL) + 1];
+        for (int i = 0; i < 2 * VL && i < g->k - c; i++) t[i] = act_load(x[c + i]);
+        if (g->wf == B2_F32)
+            memcpy(to, t, sizeof t);
+        else
+            for (int i = 0; i < VL; i++) to[i] = t[2 * i], to[VL + i] = t[2 * i + 1];
     }
 }
 
 static void few_rows(b2_queue *q, gemm *g)
 {
-    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, NULL, g->w, g->nw, g->wf, g->alpha, g->beta};
+    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta};
     b2_pool_run(q->pool, g->m, prepare_row, g);
     ISA_FN(few)(q, &f);
 }
@@ -118,8 +119,12 @@ void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2
 
 size_t TIER_FN(gemm_ws)(int m, int n, int k, int threads)
 {
-    if (m <= B2_FEW_ROWS) return b2_few_room(m, k) * sizeof(float);
-    const size_t shared =
-        packs_weights(m, n, k) ? b2_line(((size_t)n + 3 * NR) * (size_t)k) : many_room(m, k);
-    return (shared + (size_t)threads * GROUP * KC) * sizeof(float);
+    const size_t few = b2_few_room(m < B2_FEW_ROWS ? m : B2_FEW_ROWS, k);
+    if (m <= B2_FEW_ROWS) return few * sizeof(float);
+    /* Fewer rows may take another way, and their room must be in it. */
+    const bool packs = packs_weights(m, n, k);
+    const size_t many = many_room(packs ? B2_SMALL_ROWS : m, k);
+    const size_t packed = packs ? b2_line(((size_t)n + 3 * NR) * (size_t)k) : 0;
+    const size_t shared = (packed > many ? packed : many) + (size_t)threads * GROUP * KC;
+    return (shared > few ? shared : few) * sizeof(float);
 }

@@ -12,19 +12,19 @@ enum {
 typedef struct b2_few {
     float *y; /* [m, ldy] */
     int ldy, m, k;
-    const float *x;        /* prepared, see below */
-    const uint16_t *pairs; /* instead, for avx512bf16: bf16 rows [m, k] as they lie */
+    const void *x; /* prepared by the caller, see below */
     const b2_rows *w;
     int nw;
     b2_dtype wf;
     float alpha, beta;
 } b2_few;
 
-/* x comes as f32 rows of b2_few_room(1, k) floats, zeros at the end; for bf16 weights every two vectors of
- * them have their even elements first. */
+/* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the elements of a step in
+ * order for f32 weights, the even ones first for bf16. Room for that, in floats. */
 static inline size_t b2_few_room(int m, int k) { return (size_t)m * (((size_t)k + 31) & ~(size_t)31); }
 /* y as gemm_w* define it. The sum of a row does not depend on the other rows or on m. */
 void b2_avx2_few(b2_queue *q, const b2_few *f);
 void b2_avx512_few(b2_queue *q, const b2_few *f);
-void b2_avx512bf16_few(b2_queue *q, const b2_few *f); /* bf16 weights only */
+/* bf16 weights only; x is bf16 and in order. */
+void b2_avx512bf16_few(b2_queue *q, const b2_few *f);
 #endif

@@ -9,7 +9,7 @@ enum {
     DX_PANELS = TILE_NV == 2 ? 4 : 2, /* panels of a task that copies its own weights */
     DX_DEPTH = 1024,                  /* outputs that it copies at a time */
     X_PANELS = 8,                     /* panels that a packing task fills */
-    DW_ROWS = 256,                   /* rows that a weight gradient takes at a time */
+    DW_ROWS = 256,                    /* rows that a weight gradient takes at a time */
     DW_SLICE = 128,                   /* rows that a packing task takes */
     DW_GROUPS = 4,                    /* row groups of dw in a task */
     DW_OUT = DW_GROUPS * TILE_MR,
@@ -93,8 +93,8 @@ static void dx_block(const gemm *g, const float *packed, float *sums, int o0, in
         SWEEP(cols, vput(dx + i, vkeep(dx + i, beta, vmul(alpha, vget(sums + i, len)), len), len));
 }
 
-/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of GROUP rows of dx
- * stay in the first-level cache until those are done. */
+/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of
+ * GROUP rows of dx stay in the first-level cache until those are done. */
 static void dx_columns(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
@@ -156,8 +156,10 @@ void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, co
 
 size_t TIER_FN(gemm_dx_ws)(int m, int n, int k, int threads)
 {
-    if (packs_weights(m, n, k)) return panels_width(k) * (size_t)n * sizeof(float);
-    return (size_t)threads * DX_DEPTH * DX_PANELS * NR * sizeof(float);
+    /* Fewer rows may copy their own weights, and their room must be in it. */
+    const size_t own = (size_t)threads * DX_DEPTH * DX_PANELS * NR;
+    const size_t packed = packs_weights(m, n, k) ? panels_width(k) * (size_t)n : 0;
+    return (packed > own ? packed : own) * sizeof(float);
 }
 
 /* ---- dw ------------------------------------------------------------------------------------------------ */

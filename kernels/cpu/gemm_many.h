@@ -1,7 +1,7 @@
-/* Forward products with many outputs: the activations are packed, weight rows are read in place, once from memory, and
- * tiles come out turned. A task takes GROUP weight rows through all rows of x, BLOCK of them at a time, so that its sums
- * stay in the first-level cache until k is done. Included after a simd header; used with floats and with pairs of bf16
- * that pass for floats. */
+/* Forward products with many outputs: the activations are packed, weight rows are read in place, once from
+ * memory, and tiles come out turned. A task takes GROUP weight rows through all rows of x, BLOCK of them
+ * at a time, so that its sums stay in the first-level cache until k is done. Included after a simd header;
+ * used with floats and with pairs of bf16 that pass for floats. */
 #ifndef B2_KERNELS_CPU_GEMM_MANY_H
 #define B2_KERNELS_CPU_GEMM_MANY_H
 #include "kernels/cpu/gemm_common.h"
