@@ -12,9 +12,9 @@ LIMIT = 1e-4
 # name → targets, rank, alpha, options of reference.add_lora
 KINDS = {
     "q and v": (["q", "v"], 4, 8, {}),
-    "every linear of T5": (["q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"], 3, 5, {}),
-    "image side too": (["q", "v", "qkv", "query", "value"], 2, 7, {}),
-    "rank-stabilised": (["q", "v"], 5, 8, dict(rslora=True)),
+    "every linear of T5": (["q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"], 3, 5, dict(b_scale=0.15)),
+    "image side too": (["q", "v", "qkv", "query", "value"], 2, 7, dict(b_scale=0.1)),
+    "rank-stabilised": (["q", "v"], 5, 8, dict(rslora=True, b_scale=0.1)),
     "patterns": (["q", "k", "v"], 4, 8, dict(rank_pattern={r"decoder.block.0.layer.0.SelfAttention.q": 2, "k": 6}, alpha_pattern={r"EncDecAttention.v": 3})),
     "one regular expression": (r".*decoder.*\.(q|wo)", 4, 8, {}),
 }
