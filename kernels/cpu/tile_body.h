@@ -103,7 +103,7 @@ void ISA_FN(tile)(int m, int n, const b2_tile *t)
     const int col = t->cs != 1;
     for (int i = 0; i < m; i += TILE_MR) {
         const int mr = m - i < TILE_MR ? m - i : TILE_MR;
-        (col ? by_cols : by_rows)[mr - 1](&u, n);
+        (col ? by_cols[mr - 1] : by_rows[mr - 1])(&u, n);
         u.a += TILE_MR * t->rs;
         u.c += TILE_MR * t->ldc;
     }

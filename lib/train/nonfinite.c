@@ -37,6 +37,8 @@ static blip2_status one_micro(blip2_trainer *t, const b2_micro *x, blip2_error *
     for (int r = 0; r < x->b.batch; r++) {
         const blip2_row *row = &t->data->row[x->row[r]];
         blip2_error found = BLIP2_ERROR_INIT;
+        /* What the failed step left there would be found first. */
+        memset(t->flat.g, 0, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
         const blip2_status s = one_sample(t, x, r, &found);
         if (s == BLIP2_ERR_NONFINITE)
             return b2_fail(e, s, "step %lld, row \"%s\" (%s, line %zu): %s", (long long)t->done + 1, row->id,
