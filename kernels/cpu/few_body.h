@@ -1,6 +1,6 @@
-/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over the lanes.
- * Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are multiplied and added by one
- * instruction. */
+/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over
+ * the lanes. Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are
+ * multiplied and added by one instruction. */
 #include <string.h>
 #include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/sweep.h"

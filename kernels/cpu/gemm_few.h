@@ -19,8 +19,8 @@ typedef struct b2_few {
     float alpha, beta;
 } b2_few;
 
-/* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the elements of a step in
- * order for f32 weights, the even ones first for bf16. Room for that, in floats. */
+/* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the
+ * elements of a step in order for f32 weights, the even ones first for bf16. Room for that, in floats. */
 static inline size_t b2_few_room(int m, int k) { return (size_t)m * (((size_t)k + 31) & ~(size_t)31); }
 /* y as gemm_w* define it. The sum of a row does not depend on the other rows or on m. */
 void b2_avx2_few(b2_queue *q, const b2_few *f);
