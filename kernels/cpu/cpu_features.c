@@ -1,4 +1,4 @@
-/* What this CPU can do (cpuid, and xgetbv for what the system saves), and how far BLIP2_CPU_ISA lowers it. */
+/* What this CPU can do (cpuid, and xgetbv for what the system saves), and which tier is taken. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,13 +62,6 @@ bool b2_isa_available(b2_isa i)
     }
 }
 
-/* AVX512_BF16 doubles f32's rate on AMD (Zen 4, 5) and halves it on Intel (Sapphire Rapids). */
-static bool bf16_is_fast(void)
-{
-    const regs r = leaf(0, 0);
-    return r.b == signature_AMD_ebx && r.d == signature_AMD_edx && r.c == signature_AMD_ecx;
-}
-
 static void read_brand(char text[48])
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -80,17 +73,16 @@ static void read_brand(char text[48])
 #else
 bool b2_isa_available(b2_isa i) { return i == B2_ISA_REF; }
 
-static bool bf16_is_fast(void) { return false; }
-
 static void read_brand(char text[48]) { (void)text; }
 #endif
 
+/* The tiers above AVX2 compile but have not yet run on a processor that has them (docs/performance.md), so they
+ * are taken only when BLIP2_CPU_ISA asks for them. */
 b2_isa b2_isa_best(void)
 {
-    b2_isa limit = bf16_is_fast() ? B2_ISA_AVX512BF16 : B2_ISA_AVX512;
-    const char *lower = getenv("BLIP2_CPU_ISA");
-    b2_isa wanted;
-    if (lower && b2_isa_parse(lower, &wanted) && wanted < limit) limit = wanted;
+    b2_isa limit = B2_ISA_AVX2, wanted;
+    const char *asked = getenv("BLIP2_CPU_ISA");
+    if (asked && b2_isa_parse(asked, &wanted)) limit = wanted;
     int i = (int)limit;
     while (i > B2_ISA_REF && !b2_isa_available((b2_isa)i)) i--;
     return (b2_isa)i;
