@@ -16,6 +16,7 @@ typedef struct reading {
     b2_st_set *file;
     blip2_adapter *a;
     const b2_st_tensor **ta, **tb; /* by ref: the A and B found */
+    bool by_pattern;               /* target_modules is a regular expression or "all-linear", not a list */
     blip2_error *e;
 } reading;
 
@@ -45,7 +46,7 @@ static blip2_status check_options(const reading *r)
     return BLIP2_OK;
 }
 
-static blip2_status read_targets(const reading *r)
+static blip2_status read_targets(reading *r)
 {
     const b2_json *t = b2_json_get(r->config, "target_modules");
     b2_str s = {0};
@@ -65,10 +66,11 @@ static blip2_status read_targets(const reading *r)
                        r->config_path);
     }
     r->a->cfg.targets = s.p;
+    r->by_pattern = b2_json_is_string(t);
     return BLIP2_OK;
 }
 
-static blip2_status read_config(const reading *r)
+static blip2_status read_config(reading *r)
 {
     int64_t rank = 8;
     b2_lora_config *c = &r->a->cfg;
@@ -204,6 +206,49 @@ static blip2_status load_values(const reading *r, int64_t floats)
     return BLIP2_OK;
 }
 
+static int matched(const b2_net *n, const char *targets)
+{
+    int count = 0;
+    for (int i = 0; i < n->refs; i++) {
+        const b2_param_ref *p = &n->ref[i];
+        if (p->linear && p->rank == 2 &&
+            b2_lora_matches(p->name, strlen(p->name) - strlen(".weight"), targets))
+            count++;
+    }
+    return count;
+}
+
+/* The adapted modules as a list: by their last names, each once, or by their whole names. */
+static void list_modules(const blip2_adapter *a, bool whole, b2_str *out)
+{
+    for (int i = 0; i < a->entries; i++) {
+        const char *name = a->model->net->ref[a->entry[i].ref].name;
+        const int n = (int)(strlen(name) - strlen(".weight"));
+        int from = whole ? 0 : n;
+        while (from > 0 && name[from - 1] != '.') from--;
+        if (!whole && out->p && b2_lora_matches(name, (size_t)n, out->p)) continue;
+        b2_str_addf(out, out->n ? ",%.*s" : "%.*s", n - from, name + from);
+    }
+}
+
+/* A pattern is Python's affair: what it chose is in the file, and is named as a list. */
+static blip2_status targets_from_modules(const reading *r)
+{
+    b2_str list = {0};
+    list_modules(r->a, false, &list);
+    if (!list.failed && matched(r->a->model->net, list.p) != r->a->entries) {
+        b2_str_free(&list);
+        list_modules(r->a, true, &list);
+    }
+    if (list.failed) {
+        b2_str_free(&list);
+        return B2_NOMEM(r->e, "an adapter's targets");
+    }
+    free(r->a->cfg.targets);
+    r->a->cfg.targets = list.p;
+    return BLIP2_OK;
+}
+
 static blip2_status read_weights(reading *r)
 {
     const b2_net *n = r->a->model->net;
@@ -216,11 +261,8 @@ static blip2_status read_weights(reading *r)
     for (int i = 0; i < n->refs; i++) B2_TRY(pair(r, i, &floats));
     if (r->a->entries == 0)
         return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: adapter_model.safetensors holds no LoRA weights", r->dir);
-    for (int i = 0; i < n->refs; i++) {
-        const b2_param_ref *p = &n->ref[i];
-        if (p->linear && p->rank == 2 && b2_lora_matches(p->name, strlen(p->name) - 7, r->a->cfg.targets))
-            r->a->matched++;
-    }
+    if (r->by_pattern) B2_TRY(targets_from_modules(r));
+    r->a->matched = matched(n, r->a->cfg.targets);
     return load_values(r, floats);
 }
 
