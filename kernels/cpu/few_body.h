@@ -1,5 +1,6 @@
-/* Products for few rows; body of few_<isa>.c. Sums run along k in as many lanes as a vector has, then over
- * the lanes. Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are
+/* Products for few rows; body of few_<isa>.c. One weight row at a time, so that memory is read as one stream, asked for
+ * ahead of time; its sum runs along k in two interleaved vectors, folded into one every FOLD elements: in the same order
+ * for any number of rows. Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are
  * multiplied and added by one instruction. */
 #include <string.h>
 #include "kernels/cpu/gemm_few.h"
@@ -8,8 +9,12 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum {
-    TASK_ROWS = 64, /* weight rows of a task */
-    STEP = 2 * VL   /* elements of a weight row that are taken together */
+    TASK_ROWS = 32, /* weight rows of a task */
+    STEP = 2 * VL,  /* elements that are taken together */
+    FOLD = 512,
+    TOGETHER = 4,      /* rows of x whose sums the registers hold together */
+    RUN_BYTES = 16384, /* of x in the first-level cache */
+    AHEAD = 4096       /* bytes; a row further where rows are not read to their end */
 };
 
 #ifdef FEW_PAIRS
@@ -18,24 +23,14 @@ enum {
 #define FEW_X_SIZE 4
 #endif
 
-typedef vf sums[4][B2_FEW_ROWS]; /* [weight row][row of x] */
-
-/* STEP elements of `rows` weight rows from p on, n of them there, against those of m rows of x. */
+/* STEP elements of a weight row from p on, n of them there, against those of m rows of x. */
 #ifdef FEW_PAIRS
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const char *p, size_t stride,
-                 const void *x, const int n)
+INLINE void step(const int m, const b2_dtype wf, vf *acc, const char *p, const void *x, const int n)
 {
-    const uint16_t *pairs = x;
-    vi v[4];
+    const uint16_t *row = (const uint16_t *)(const void *)p, *pairs = x;
+    const vi v = n == STEP ? vraw_load(row) : vraw_loadm(row, n);
     (void)wf;
-    for (int r = 0; r < rows; r++) {
-        const uint16_t *row = (const uint16_t *)(const void *)(p + r * stride);
-        v[r] = n == STEP ? vraw_load(row) : vraw_loadm(row, n);
-    }
-    for (int i = 0; i < m; i++) {
-        const vi a = vraw_load(pairs + i * STEP);
-        for (int r = 0; r < rows; r++) acc[r][i] = FEW_PAIRS(acc[r][i], v[r], a);
-    }
+    for (int i = 0; i < m; i++) acc[i] = FEW_PAIRS(acc[i], v, vraw_load(pairs + i * STEP));
 }
 #else
 /* bf16: even and odd elements; f32: the first and second half. */
@@ -52,82 +47,71 @@ INLINE void load_step(const b2_dtype wf, const char *p, const int n, vf *first, 
     }
 }
 
-INLINE void step(const int rows, const int m, const b2_dtype wf, sums acc, const char *p, size_t stride,
-                 const void *x, const int n)
+INLINE void step(const int m, const b2_dtype wf, vf *acc, const char *p, const void *x, const int n)
 {
     const float *v = x;
-    vf first[4], second[4];
-    for (int r = 0; r < rows; r++) load_step(wf, p + r * stride, n, &first[r], &second[r]);
-    for (int i = 0; i < m; i++) {
-        const vf a = vload(v + i * STEP), b = vload(v + i * STEP + VL);
-        for (int r = 0; r < rows; r++) acc[r][i] = vfma(second[r], b, vfma(first[r], a, acc[r][i]));
-    }
+    vf first, second;
+    load_step(wf, p, n, &first, &second);
+    for (int i = 0; i < m; i++)
+        acc[i] = vfma(second, vload(v + i * STEP + VL), vfma(first, vload(v + i * STEP), acc[i]));
 }
 #endif
 
-/* The rows after these are asked for at the same time: what the memory has to do is known that early. */
-INLINE void dots(const int rows, const int m, const b2_dtype wf, const b2_few *f, const char *w, float *y,
-                 const float *bias)
+/* Adds the products of n <= FOLD elements of one weight row from p on with those of m rows of x to the totals. */
+INLINE void add_fold(const int m, const b2_dtype wf, const b2_few *f, const char *p, const char *x, int n,
+                     vf *total)
 {
-    const size_t size = b2_dtype_size(wf), stride = (size_t)f->k * size,
-                 block = (size_t)m * STEP * FEW_X_SIZE;
-    const int together = STEP * size < 64 ? 2 : 1,
-              bytes = STEP * (int)size * together; /* whole cache lines */
-    const char *x = f->x;
-    sums acc;
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < m; i++) acc[r][i] = vzero();
-    int c = 0;
-    for (; c + together * STEP <= f->k; c += together * STEP) {
-        const char *p = w + (size_t)c * size;
-        for (int r = 0; r < rows; r++)
-            for (int b = 0; b < bytes; b += 64) _mm_prefetch(p + (rows + r) * stride + b, _MM_HINT_T0);
-        for (int s = 0; s < together; s++, x += block)
-            step(rows, m, wf, acc, p + s * STEP * size, stride, x, STEP);
+    const size_t size = b2_dtype_size(wf), block = (size_t)f->m * STEP * FEW_X_SIZE;
+    vf even[TOGETHER], odd[TOGETHER]; /* steps */
+    for (int i = 0; i < m; i++) even[i] = odd[i] = vzero();
+    for (; n >= 2 * STEP; n -= 2 * STEP, p += 2 * STEP * size, x += 2 * block) {
+        for (size_t b = 0; b < 2 * STEP * size; b += 64) _mm_prefetch(p + f->ahead + b, _MM_HINT_T1);
+        step(m, wf, even, p, x, STEP);
+        step(m, wf, odd, p + STEP * size, x + block, STEP);
     }
-    for (; c < f->k; c += STEP, x += block)
-        if (c + STEP <= f->k)
-            step(rows, m, wf, acc, w + (size_t)c * size, stride, x, STEP);
-        else
-            step(rows, m, wf, acc, w + (size_t)c * size, stride, x, f->k - c);
-    for (int i = 0; i < m; i++)
-        for (int r = 0; r < rows; r++) {
-            float *p = y + (ptrdiff_t)i * f->ldy + r, v = f->alpha * vsum(acc[r][i]);
-            if (f->beta != 0) v += f->beta * *p;
-            *p = bias ? v + bias[r] : v;
-        }
+    if (n >= STEP) {
+        step(m, wf, even, p, x, STEP);
+        if (n > STEP) step(m, wf, odd, p + STEP * size, x + block, n - STEP);
+    } else if (n > 0) {
+        step(m, wf, even, p, x, n);
+    }
+    for (int i = 0; i < m; i++) total[i] = vadd(total[i], vadd(even[i], odd[i]));
 }
 
-#define PER_M(m) ((m) <= 2 ? 4 : (m) <= 6 ? 2 : 1) /* weight rows side by side: what the registers hold */
-#define ROWS_FN(m)                                                                                           \
-    static void rows_##m(const b2_few *f, const char *w, float *y, const float *bias, int n)                 \
+#define FOLD_FN(m)                                                                                           \
+    static void fold_##m(const b2_few *f, const char *p, const char *x, int n, vf *total)                    \
     {                                                                                                        \
-        const size_t stride = (size_t)f->k * b2_dtype_size(f->wf);                                           \
-        int o = 0;                                                                                           \
-        for (; o + PER_M(m) <= n; o += PER_M(m))                                                             \
-            if (f->wf == B2_BF16)                                                                            \
-                dots(PER_M(m), m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL);                \
-            else                                                                                             \
-                dots(PER_M(m), m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL);                 \
-        for (; o < n; o++)                                                                                   \
-            if (f->wf == B2_BF16)                                                                            \
-                dots(1, m, B2_BF16, f, w + o * stride, y + o, bias ? bias + o : NULL);                       \
-            else                                                                                             \
-                dots(1, m, B2_F32, f, w + o * stride, y + o, bias ? bias + o : NULL);                        \
+        if (f->wf == B2_BF16)                                                                                \
+            add_fold(m, B2_BF16, f, p, x, n, total);                                                         \
+        else                                                                                                 \
+            add_fold(m, B2_F32, f, p, x, n, total);                                                          \
     }
-ROWS_FN(1)
-ROWS_FN(2)
-ROWS_FN(3)
-ROWS_FN(4)
-ROWS_FN(5)
-ROWS_FN(6)
-ROWS_FN(7)
-ROWS_FN(8)
+FOLD_FN(1)
+FOLD_FN(2)
+FOLD_FN(3)
+FOLD_FN(4)
+
+/* n elements of a weight row from column c on, with all rows of x. */
+static void add_piece(const b2_few *f, const char *row, int c, int n, vf *total)
+{
+    static void (*const by_m[])(const b2_few *, const char *, const char *, int, vf *) = {fold_1, fold_2,
+                                                                                          fold_3, fold_4};
+    const char *p = row + (size_t)c * b2_dtype_size(f->wf);
+    const char *x = (const char *)f->x + (size_t)c * (size_t)f->m * FEW_X_SIZE;
+    for (int i = 0; i < f->m; i += TOGETHER, x += TOGETHER * STEP * FEW_X_SIZE)
+        by_m[b2_cut(f->m, TOGETHER, i / TOGETHER) - 1](f, p, x, n, total + i);
+}
+
+/* Columns of a row that are taken before the next row: x's share of them stays in the first-level cache,
+ * and memory is read in long pieces. */
+static int run_length(int m)
+{
+    const int folds = RUN_BYTES / (FOLD * 4 * m);
+    return (folds > 0 ? folds : 1) * FOLD;
+}
 
 static void few_task(void *ctx, int64_t chunk, int worker)
 {
-    static void (*const by_m[])(const b2_few *, const char *, float *, const float *,
-                                int) = {rows_1, rows_2, rows_3, rows_4, rows_5, rows_6, rows_7, rows_8};
     const b2_few *f = ctx;
     const b2_rows *w = f->w;
     int part = (int)chunk, at = 0;
@@ -136,14 +120,30 @@ static void few_task(void *ctx, int64_t chunk, int worker)
         part -= b2_cuts(w->n, TASK_ROWS);
         at += w->n;
     }
-    const int o = part * TASK_ROWS;
-    by_m[f->m - 1](f, (const char *)w->w + (size_t)o * (size_t)f->k * b2_dtype_size(f->wf), f->y + at + o,
-                   w->bias ? w->bias + o : NULL, b2_cut(w->n, TASK_ROWS, part));
+    const int o0 = part * TASK_ROWS, outs = b2_cut(w->n, TASK_ROWS, part), run = run_length(f->m);
+    const size_t stride = (size_t)f->k * b2_dtype_size(f->wf);
+    const char *rows = (const char *)w->w + (size_t)o0 * stride;
+    vf total[TASK_ROWS][B2_FEW_ROWS];
+    for (int o = 0; o < outs; o++)
+        for (int i = 0; i < f->m; i++) total[o][i] = vzero();
+    for (int r = 0; r < f->k; r += run)
+        for (int o = 0; o < outs; o++)
+            for (int c = r; c < f->k && c < r + run; c += FOLD)
+                add_piece(f, rows + o * stride, c, f->k - c < FOLD ? f->k - c : FOLD, total[o]);
+    for (int i = 0; i < f->m; i++)
+        for (int o = 0; o < outs; o++) {
+            float *y = f->y + (ptrdiff_t)i * f->ldy + at + o0 + o, v = f->alpha * vsum(total[o][i]);
+            if (f->beta != 0) v += f->beta * *y;
+            *y = w->bias ? v + w->bias[o0 + o] : v;
+        }
 }
 
 void ISA_FN(few)(b2_queue *q, const b2_few *f)
 {
     int64_t parts = 0;
     for (int i = 0; i < f->nw; i++) parts += b2_cuts(f->w[i].n, TASK_ROWS);
-    b2_pool_run(q->pool, parts, few_task, (void *)f);
+    b2_few g = *f;
+    const ptrdiff_t stride = (ptrdiff_t)f->k * (ptrdiff_t)b2_dtype_size(f->wf);
+    g.ahead = run_length(f->m) < f->k ? stride : AHEAD;
+    b2_pool_run(q->pool, parts, few_task, &g);
 }

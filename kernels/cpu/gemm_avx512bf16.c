@@ -22,7 +22,7 @@ void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x
 {
     if (m <= 0) return;
     if (m <= B2_FEW_ROWS) {
-        const b2_few f = {y, ldy, m, k, ws, w, nw, B2_BF16, alpha, beta};
+        const b2_few f = {y, ldy, m, k, ws, w, nw, B2_BF16, alpha, beta, 0};
         prepare(ws, x, m, k);
         ISA_FN(few)(q, &f);
     } else if (k % 2) { /* pairs would straddle rows */

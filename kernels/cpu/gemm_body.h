@@ -57,26 +57,39 @@ static void few_outputs(void *ctx, int64_t chunk, int worker)
 
 /* ---- forward, few rows --------------------------------------------------------------------------------- */
 
-/* Row `chunk` of x as b2_few wants it. */
-static void prepare_row(void *ctx, int64_t chunk, int worker)
+/* n <= 2*VL elements of x as b2_few wants them. */
+static inline void prepare_step(float *to, const act_t *x, int n, b2_dtype wf)
+{
+    act_t t[2 * VL] = {0};
+    if (n < 2 * VL) {
+        memcpy(t, x, (size_t)n * sizeof *t);
+        x = t;
+    }
+#if B2_ACT == 1
+    const vi raw = vraw_load(x);
+    vstore(to, wf == B2_BF16 ? vraw_even(raw) : vbf_load(x));
+    vstore(to + VL, wf == B2_BF16 ? vraw_odd(raw) : vbf_load(x + VL));
+#else
+    if (wf == B2_F32)
+        memcpy(to, x, 2 * VL * sizeof *to);
+    else
+        for (int i = 0; i < VL; i++) to[i] = x[2 * i], to[VL + i] = x[2 * i + 1];
+#endif
+}
+
+static void prepare_row(void *ctx, int64_t row, int worker)
 {
     const gemm *g = ctx;
-    const act_t *x = (const act_t *)g->x + chunk * g->k;
-    float *to = g->packed + chunk * 2 * VL;
+    const act_t *x = (const act_t *)g->x + row * g->k;
+    float *to = g->packed + row * 2 * VL;
     (void)worker;
-    for (int c = 0; c < g->k; c += 2 * VL, to += (size_t)g->m * 2 * VL) {
-        float t[2 * VL] = {0};
-        for (int i = 0; i < 2 * VL && i < g->k - c; i++) t[i] = act_load(x[c + i]);
-        if (g->wf == B2_F32)
-            memcpy(to, t, sizeof t);
-        else
-            for (int i = 0; i < VL; i++) to[i] = t[2 * i], to[VL + i] = t[2 * i + 1];
-    }
+    for (int c = 0; c < g->k; c += 2 * VL, to += (size_t)g->m * 2 * VL)
+        prepare_step(to, x + c, g->k - c < 2 * VL ? g->k - c : 2 * VL, g->wf);
 }
 
 static void few_rows(b2_queue *q, gemm *g)
 {
-    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta};
+    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta, 0};
     b2_pool_run(q->pool, g->m, prepare_row, g);
     ISA_FN(few)(q, &f);
 }

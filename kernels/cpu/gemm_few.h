@@ -17,6 +17,7 @@ typedef struct b2_few {
     int nw;
     b2_dtype wf;
     float alpha, beta;
+    ptrdiff_t ahead; /* 0: set by b2_*_few */
 } b2_few;
 
 /* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the
