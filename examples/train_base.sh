@@ -21,7 +21,7 @@ if [ ! -f "$OUT/start/model.safetensors" ]; then
 fi
 
 "$BIN/train_fashion" --model "$OUT/start" --images "$SHOP/images" --train "$SHOP/captions_train.csv" --output "$OUT/trained" \
-    --trainable all --epochs "$PASSES" --batch-size 128 --lr 0.001 --beta2 0.98 --weight-decay 0.05 --warmup 300 \
+    --trainable all --epochs "$PASSES" --batch-size 64 --lr 0.001 --beta2 0.98 --dropout 0 --weight-decay 0.05 --warmup 300 \
     --augment flip,shift --seed "$SEED" --log-every 100 --sample-every 1000 --checkpoint-dir "$OUT/checkpoints" \
     --checkpoint-every 1000 --threads "$THREADS"
 "$BIN/adapter" convert --model "$OUT/trained" --output "$MODEL" --dtype bf16
