@@ -76,8 +76,8 @@ bool b2_isa_available(b2_isa i) { return i == B2_ISA_REF; }
 static void read_brand(char text[48]) { (void)text; }
 #endif
 
-/* The tiers above AVX2 compile but have not yet run on a processor that has them (docs/performance.md), so they
- * are taken only when BLIP2_CPU_ISA asks for them. */
+/* The tiers above AVX2 compile but have not yet run on a processor that has them (docs/performance.md), so
+ * they are taken only when BLIP2_CPU_ISA asks for them. */
 b2_isa b2_isa_best(void)
 {
     b2_isa limit = B2_ISA_AVX2, wanted;
