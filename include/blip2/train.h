@@ -131,11 +131,11 @@ BLIP2_API void blip2_evaluation_close(blip2_evaluation *e);
 BLIP2_API double blip2_evaluation_accuracy(const blip2_evaluation *e, const char *attribute,
                                            int64_t *n); /* NULL: overall; negative: unknown */
 /* Table as text (malloc'ed, free()), evaluation.json, and one HTML page with pictures of the misses. */
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_text(const blip2_evaluation *e, char **out,
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_text(const blip2_evaluation *v, char **out,
                                                               blip2_error *err);
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_json(const blip2_evaluation *e, const char *path,
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_json(const blip2_evaluation *v, const char *path,
                                                               blip2_error *err);
-BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_html(const blip2_evaluation *e, const char *path,
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_evaluation_html(const blip2_evaluation *v, const char *path,
                                                               blip2_error *err);
 /* loss.svg from metrics.jsonl. */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_plot_loss(const char *metrics_jsonl, const char *svg,

@@ -39,7 +39,7 @@ static const float *tokens_in(const b2_map *map, int64_t images)
 /* Maps PATH when it is whole and made by this model; *images = how many photos it holds. */
 static bool map_whole(b2_map *map, int64_t *images, const char *path, const blip2_model *m, const b2_log *log)
 {
-    b2_feature_header h, want;
+    b2_feature_header h = {0}, want;
     uint32_t crc;
     blip2_error err = BLIP2_ERROR_INIT;
     if (!b2_file_exists(path) || b2_map_open(map, path, &err) != BLIP2_OK) return false;
