@@ -73,7 +73,7 @@ static inline void pack_columns(float *dst, size_t group, const float *src, size
         float *to = dst;
         int o = 0;
         /* A whole vector is written faster than 6 floats; what is too much, the next row overwrites. */
-        if (TILE_MR < VL && TILE_MR % VL && i + 1 < k)
+        if (TILE_MR == 6 && i + 1 < k)
             for (; o + VL <= n; o += TILE_MR, to += group) vstore(to, vload(src + o));
         for (; o + TILE_MR <= n; o += TILE_MR, to += group) memcpy(to, src + o, TILE_MR * sizeof *to);
         if (o < n) memcpy(to, src + o, (size_t)(n - o) * sizeof *to);
