@@ -250,7 +250,7 @@ $(BUILD)/parity/bin/python: tests/parity/requirements.txt
 	$(BUILD)/parity/bin/pip install -q -r tests/parity/requirements.txt
 	@touch $@
 parity: all $(PARITY_PYTHON) ## live comparison with transformers, PEFT and Pillow, in a Python environment of its own
-	CC="$(CC)" $(PARITY_PYTHON) tests/parity/run.py --bin $(BUILD)/bin
+	CC="$(CC)" $(PARITY_PYTHON) tests/parity/run.py --bin $(BUILD)/bin $(if $(SEED),--seed $(SEED))
 
 define bench_rule
 $(BUILD)/bin-bench/$1: $(OBJ)/bench/$1.o $(LIB_A) $(BUILD)/flags
