@@ -1,7 +1,7 @@
-/* Products for few rows; body of few_<isa>.c. One weight row at a time, so that memory is read as one stream, asked for
- * ahead of time; its sum runs along k in two interleaved vectors, folded into one every FOLD elements: in the same order
- * for any number of rows. Weights are widened in registers, exactly. With FEW_PAIRS x is bf16 too, and pairs are
- * multiplied and added by one instruction. */
+/* Products for few rows; body of few_<isa>.c. One weight row at a time, so that memory is read as one
+ * stream, asked for ahead of time; its sum runs along k in two interleaved vectors, folded into one every
+ * FOLD elements: in the same order for any number of rows. Weights are widened in registers, exactly. With
+ * FEW_PAIRS x is bf16 too, and pairs are multiplied and added by one instruction. */
 #include <string.h>
 #include "kernels/cpu/gemm_few.h"
 #include "kernels/cpu/sweep.h"
@@ -57,7 +57,8 @@ INLINE void step(const int m, const b2_dtype wf, vf *acc, const char *p, const v
 }
 #endif
 
-/* Adds the products of n <= FOLD elements of one weight row from p on with those of m rows of x to the totals. */
+/* Adds the products of n <= FOLD elements of one weight row from p on with those of m rows of x to the
+ * totals. */
 INLINE void add_fold(const int m, const b2_dtype wf, const b2_few *f, const char *p, const char *x, int n,
                      vf *total)
 {
