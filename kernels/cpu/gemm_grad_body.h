@@ -8,6 +8,8 @@
 enum {
     DX_PANELS = TILE_NV == 2 ? 4 : 2, /* panels of a task that copies its own weights */
     DX_DEPTH = 1024,                  /* outputs that it copies at a time */
+    DX_FEW_COLS = 256,                /* columns of a task with few rows */
+    DX_STEP = 4,                      /* outputs that it adds together */
     X_PANELS = 8,                     /* panels that a packing task fills */
     DW_ROWS = 256,                    /* rows that a weight gradient takes at a time */
     DW_SLICE = 128,                   /* rows that a packing task takes */
@@ -93,8 +95,8 @@ static void dx_block(const gemm *g, const float *packed, float *sums, int o0, in
         SWEEP(cols, vput(dx + i, vkeep(dx + i, beta, vmul(alpha, vget(sums + i, len)), len), len));
 }
 
-/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of
- * GROUP rows of dx stay in the first-level cache until those are done. */
+/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of GROUP rows of dx
+ * stay in the first-level cache until those are done. */
 static void dx_columns(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
@@ -108,13 +110,58 @@ static void dx_columns(void *ctx, int64_t chunk, int worker)
     }
 }
 
+/* sums[i] += dy[i, o..o+outs) times n columns of as many weight rows from p on. */
+static inline void add_outputs(const gemm *g, float *sums, const char *p, int o, const int outs, int n)
+{
+    const size_t size = b2_dtype_size(g->wf), stride = weight_stride(g);
+    for (int c = 0; c < n; c += VL) {
+        const int len = n - c < VL ? n - c : VL;
+        vf w[DX_STEP];
+        for (int j = 0; j < outs; j++) {
+            const char *at = p + (size_t)j * stride + (size_t)c * size;
+            w[j] = len == VL ? load_any(at, g->wf) : load_some(at, g->wf, len);
+        }
+        for (int i = 0; i < g->m; i++) {
+            const float *dy = g->dy + (size_t)i * (size_t)g->ldy + o;
+            float *s = sums + i * DX_FEW_COLS + c;
+            vf acc = vload(s);
+            for (int j = 0; j < outs; j++) acc = vfma(w[j], vset1(dy[j]), acc);
+            vstore(s, acc);
+        }
+    }
+}
+
+/* Few rows: weights are read as they lie, a slice of their columns to a task. */
+static void dx_few(void *ctx, int64_t chunk, int worker)
+{
+    const gemm *g = ctx;
+    const int c0 = (int)chunk * DX_FEW_COLS, n = b2_cut(g->k, DX_FEW_COLS, (int)chunk);
+    float sums[B2_FEW_ROWS * DX_FEW_COLS] = {0};
+    int at = 0;
+    (void)worker;
+    for (const b2_rows *w = g->w; w < g->w + g->nw; at += w++->n) {
+        const char *p = (const char *)w->w + (size_t)c0 * b2_dtype_size(g->wf);
+        int o = 0;
+        for (; o + DX_STEP <= w->n; o += DX_STEP)
+            add_outputs(g, sums, p + (size_t)o * weight_stride(g), at + o, DX_STEP, n);
+        for (; o < w->n; o++) add_outputs(g, sums, p + (size_t)o * weight_stride(g), at + o, 1, n);
+    }
+    for (int r = 0; r < g->m; r++) {
+        float *dx = g->y + (size_t)r * (size_t)g->k + c0;
+        const float *s = sums + r * DX_FEW_COLS;
+        SWEEP(n, vput(dx + i, vkeep(dx + i, g->beta, vmul(vset1(g->alpha), vget(s + i, len)), len), len));
+    }
+}
+
 static void input_gradient(b2_queue *q, gemm *g, void *ws)
 {
     g->n = outputs(g->w, g->nw);
     g->packed = g->local = ws;
     g->each = (size_t)DX_DEPTH * DX_PANELS * NR;
     if (g->m <= 0 || g->k <= 0) return;
-    if (packs_weights(g->m, g->n, g->k)) {
+    if (g->m <= B2_FEW_ROWS) {
+        b2_pool_run(q->pool, b2_cuts(g->k, DX_FEW_COLS), dx_few, g);
+    } else if (packs_weights(g->m, g->n, g->k)) {
         b2_pool_run(q->pool, b2_cuts(g->k, NR * X_PANELS), pack_all_columns, g);
         b2_pool_run(q->pool, b2_cuts(g->m, GROUP), dx_rows, g);
     } else {
@@ -125,32 +172,16 @@ static void input_gradient(b2_queue *q, gemm *g, void *ws)
 void TIER_FN(gemm_dx_wf32)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
                            int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = dx,
-              .dy = dy,
-              .ldy = ldy,
-              .w = w,
-              .nw = nw,
-              .m = m,
-              .k = k,
-              .wf = B2_F32,
-              .alpha = alpha,
-              .beta = beta};
+    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_F32;
     input_gradient(q, &g, ws);
 }
 
 void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
                             int k, float alpha, float beta, void *ws)
 {
-    gemm g = {.y = dx,
-              .dy = dy,
-              .ldy = ldy,
-              .w = w,
-              .nw = nw,
-              .m = m,
-              .k = k,
-              .wf = B2_BF16,
-              .alpha = alpha,
-              .beta = beta};
+    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_BF16;
     input_gradient(q, &g, ws);
 }
 
