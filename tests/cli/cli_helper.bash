@@ -47,6 +47,7 @@ style() {
 
 # Fourteen products: whole ones, and every quirk of the layout.
 make_shop() {
+    [ "${WITH_IMAGE:-1}" = 1 ] || skip "built with WITH_IMAGE=0"
     mkdir -p shop/images shop/styles
     cat >shop/styles.csv <<'EOF'
 id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName

@@ -56,6 +56,7 @@ init() { "$bin/init_model" --preset fashion-tiny "$@"; }
     echo '{' >broken.json
     run_status 3 "$bin/init_model" --config broken.json --output x
     said broken.json
+    [ "${WITH_TEXT:-1}" = 1 ] || return 0
     run_status 3 init --output x --tokenizer nowhere
     said nowhere
 }

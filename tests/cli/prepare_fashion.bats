@@ -226,6 +226,7 @@ EOF
 }
 
 @test "Debian's Fashion-MNIST as a shop" {
+    [ "${WITH_IMAGE:-1}" = 1 ] || skip "built with WITH_IMAGE=0"
     mnist=/usr/share/datasets/fashion-mnist
     [ -f $mnist/train-images-idx3-ubyte.gz ] || skip "dataset-fashion-mnist is not installed"
     run_status 0 "$bin/prepare_fashion" --fashion-mnist $mnist --data shop --out rows --limit 70
