@@ -95,8 +95,8 @@ static void dx_block(const gemm *g, const float *packed, float *sums, int o0, in
         SWEEP(cols, vput(dx + i, vkeep(dx + i, beta, vmul(alpha, vget(sums + i, len)), len), len));
 }
 
-/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of GROUP rows of dx
- * stay in the first-level cache until those are done. */
+/* A task that packs its own weights: DX_PANELS panels of columns, DX_DEPTH outputs at a time; sums of GROUP
+ * rows of dx stay in the first-level cache until those are done. */
 static void dx_columns(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
