@@ -2,9 +2,9 @@
 #ifndef B2_KERNELS_CPU_VMATH_H
 #define B2_KERNELS_CPU_VMATH_H
 
-/* Largest error found: 0.997 ulp (every 37th float of [-87, 88]); 0 below -104, +inf above 88.73. e^x = 2^n e^r, r
- * in +-ln(2)/2; the polynomial of (e^r - 1 - r)/r^2 was fitted for this file (minimax by reweighted least
- * squares). */
+/* Largest error found: 0.997 ulp (every 37th float of [-87, 88]); 0 below -104, +inf above 88.73.
+ * e^x = 2^n e^r, r in +-ln(2)/2; the polynomial of (e^r - 1 - r)/r^2 was fitted for this file (minimax by
+ * reweighted least squares). */
 static inline vf vexp(vf x)
 {
     x = vmax(vset1(-104.0f), vmin(vset1(89.0f), x)); /* in this order: NaN is the second operand */
@@ -29,9 +29,9 @@ static inline vf vlogistic(vf e, vf *rest)
     return s;
 }
 
-/* Normal distribution function and, in *e, exp(-x^2/2). The left tail keeps its digits, to 4e-7 of the value: below
- * 0 it is R(-x) e, R(u) = erfcx(u/sqrt 2)/2 as a polynomial in 1/(1 + 0.44 u), fitted for this file on
- * [0, 13.5]. */
+/* Normal distribution function and, in *e, exp(-x^2/2). The left tail keeps its digits, to 4e-7 of the
+ * value: below 0 it is R(-x) e, R(u) = erfcx(u/sqrt 2)/2 as a polynomial in 1/(1 + 0.44 u), fitted for this
+ * file on [0, 13.5]. */
 static inline vf vnormal_cdf(vf x, vf *e)
 {
     const vf u = vmin(vset1(14.0f), vabs(x)); /* NaN is the second operand */
