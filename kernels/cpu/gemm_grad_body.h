@@ -11,8 +11,8 @@ enum {
     DX_FEW_COLS = 256,                /* columns of a task with few rows */
     DX_STEP = 4,                      /* outputs that it adds together */
     X_PANELS = 8,                     /* panels that a packing task fills */
-    DW_ROWS = 1024,                    /* rows that a weight gradient takes at a time */
-    DW_SLICE = 64,                   /* rows that a packing task takes */
+    DW_ROWS = 1024,                   /* rows that a weight gradient takes at a time */
+    DW_SLICE = 64,                    /* rows that a packing task takes */
     DW_GROUPS = 4,                    /* row groups of dw in a task */
     DW_OUT = DW_GROUPS * TILE_MR,
     PACK_OUT = 4 * DW_OUT /* columns of dy that a packing task takes */
