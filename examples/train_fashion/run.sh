@@ -4,4 +4,4 @@ set -eu
 cd "$(dirname "$0")/../.."
 exec "${BIN:-build/bin}/train_fashion" --model examples/fashion-tiny --images build/example/shop/images \
     --train build/example/shop/vqa_train.csv --eval build/example/shop/vqa_test.csv --output build/example/lora \
-    --epochs 2 --batch-size 32 --lr 0.002 "$@"
+    --epochs 10 --batch-size 32 --lr 0.005 "$@"
