@@ -92,22 +92,31 @@ static void convert_chunk(void *ctx, int64_t chunk, int worker)
     }
 }
 
-static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type,
-                                blip2_error *e)
+/* Memory of the model's own for p. t: what it is made from, for the message. */
+static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type, void **out,
+                             blip2_error *e)
 {
-    const int64_t n = (int64_t)p->rows * p->cols;
-    const size_t bytes = (size_t)n * b2_dtype_size(type);
+    const size_t bytes = (size_t)p->rows * (size_t)p->cols * b2_dtype_size(type);
     void *to = b2_account_alloc(&m->device->memory, bytes);
     if (!to)
         return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)",
                        t->file, t->name, bytes);
-    convert c = {t, to, type, n};
-    b2_pool_run(m->device->pool, (n + CONVERT_CHUNK - 1) / CONVERT_CHUNK, convert_chunk, &c);
     m->copies[m->n_copies] = to;
     m->copy_bytes[m->n_copies++] = bytes;
     m->weight_bytes += bytes;
-    p->p = to;
+    p->p = *out = to;
     p->type = type;
+    return BLIP2_OK;
+}
+
+static blip2_status copy_tensor(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type,
+                                blip2_error *e)
+{
+    const int64_t n = (int64_t)p->rows * p->cols;
+    void *to = NULL;
+    B2_TRY(new_copy(m, p, t, type, &to, e));
+    convert c = {t, to, type, n};
+    b2_pool_run(m->device->pool, (n + CONVERT_CHUNK - 1) / CONVERT_CHUNK, convert_chunk, &c);
     return BLIP2_OK;
 }
 
@@ -129,6 +138,30 @@ static blip2_status bind_one(blip2_model *m, const b2_param_ref *r, const b2_st_
     if (!same || !aligned) return copy_tensor(m, r->param, t, want, e);
     r->param->p = t->data;
     r->param->type = want;
+    return BLIP2_OK;
+}
+
+/* Snapshots of early 2023 hold the ViT's query and value biases apart, and none for the key: r becomes
+ * [q_bias, 0, v_bias]. *joined: r is such a tensor and the file has both. */
+static blip2_status join_biases(blip2_model *m, const b2_param_ref *r, bool *joined, blip2_error *e)
+{
+    static const char fused[] = "qkv.bias";
+    const size_t n = strlen(r->name), stem = n > strlen(fused) ? n - strlen(fused) : 0;
+    const int64_t third = r->shape[0] / 3;
+    const b2_st_tensor *part[2];
+    void *to = NULL;
+    *joined = false;
+    if (!stem || strcmp(r->name + stem, fused)) return BLIP2_OK;
+    for (int i = 0; i < 2; i++) {
+        b2_param_ref want = {.rank = 1, .shape = {third}};
+        snprintf(want.name, sizeof want.name, "%.*s%c_bias", (int)stem, r->name, i ? 'v' : 'q');
+        part[i] = b2_st_find(m->file, want.name);
+        if (!part[i]) return BLIP2_OK;
+        B2_TRY(check_tensor(part[i], &want, m->dir, e));
+    }
+    B2_TRY(new_copy(m, r->param, part[0], B2_F32, &to, e));
+    for (int i = 0; i < 2; i++) B2_TRY(b2_weights_read(part[i], 0, third, (float *)to + 2 * i * third, e));
+    *joined = true;
     return BLIP2_OK;
 }
 
@@ -172,6 +205,10 @@ blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
         const b2_param_ref *r = &n->ref[i];
         const b2_st_tensor *t = b2_weights_find(m->file, r->name);
         if (!t && r->linear == &n->head) continue;
+        bool joined = false;
+        if (!t) B2_TRY(join_biases(m, r, &joined, e));
+        used += joined ? 2 : 0;
+        if (joined) continue;
         B2_TRY(check_tensor(t, r, m->dir, e));
         B2_TRY(bind_one(m, r, t, e));
         used++;
