@@ -1,4 +1,6 @@
 """What transformers and PEFT say: activations, losses, greedy answers and training runs of a model in memory."""
+import copy
+
 import torch
 
 LM = "language_model."
@@ -48,6 +50,23 @@ def forward(model, batch):
     out = plain(model).language_model(inputs_embeds=inputs, attention_mask=mask, labels=batch.labels, use_cache=False)
     stages["encoder"], stages["logits"] = out.encoder_last_hidden_state, out.logits
     return out, stages
+
+
+def narrow(x):
+    """x rounded to bf16, in fp32."""
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def bf16_mode(model):
+    """A copy that computes as the library's bf16 mode is defined: matrices and the input of every linear rounded to bf16, all else
+    fp32 (docs/numerics.md)."""
+    m = copy.deepcopy(model)
+    for module in m.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) or module is m.get_input_embeddings():
+            module.weight.data = narrow(module.weight.data)
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.register_forward_pre_hook(lambda _, args: (narrow(args[0]), *args[1:]))
+    return m
 
 
 def own_forward(model, batch):
