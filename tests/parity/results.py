@@ -25,8 +25,13 @@ class Results:
         return self.check(name, error <= limit, f"error {error:.2e} of {top:.3g} (limit {limit:g})")
 
     def equal(self, name, got, want):
-        same = got == want
-        return self.check(name, same, "equal" if same else f"got {shorten(got)}, expected {shorten(want)}")
+        if got == want:
+            return self.check(name, True, "equal")
+        at = ""
+        if isinstance(got, list) and isinstance(want, list) and len(got) == len(want):
+            first = next(i for i, (a, b) in enumerate(zip(got, want)) if a != b)
+            got, want, at = got[first], want[first], f"at {first}: "
+        return self.check(name, False, f"{at}got {shorten(got)}, expected {shorten(want)}")
 
 
 def relative(got, want, floor=0.0):
