@@ -91,7 +91,7 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
            blip2_device_description(m->device), o->questions, o->questions == 1 ? "" : "s", o->prompt,
            1e3 * t.image, 1e3 * t.prefill, 1e3 * t.token, o->made, 1e3 * whole, o->questions / whole,
            (double)use.ru_maxrss / 1024);
-    if (o->profile) bench_print_profile(&p);
+    if (o->profile) bench_print_profile(&p, m->device, m->act);
     printf("{\"bench\":\"answer\",\"device\":\"%s\",\"questions\":%d,\"prompt\":%d,\"image_ms\":%.3f,"
            "\"encoder_ms\":%.3f,\"token_ms\":%.3f}\n",
            blip2_device_description(m->device), o->questions, o->prompt, 1e3 * t.image, 1e3 * t.prefill,

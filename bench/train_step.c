@@ -119,7 +119,7 @@ static blip2_status run(const options *o, blip2_model *m, blip2_error *e)
            "scratch %.1f MB\n",
            blip2_device_description(m->device), o->train, o->batch, q_n, o->prompt, tdec, 1e3 * best,
            o->batch / best, (double)save.cap / 1e6, (double)scratch.cap / 1e6);
-    if (o->profile) bench_print_profile(&prof);
+    if (o->profile) bench_print_profile(&prof, m->device, m->act);
     printf("{\"bench\":\"step\",\"device\":\"%s\",\"train\":\"%s\",\"batch\":%d,\"prompt\":%d,\"answer\":%d,"
            "\"ms\":%.3f,\"samples_per_s\":%.2f}\n",
            blip2_device_description(m->device), o->train, o->batch, o->prompt, tdec, 1e3 * best,

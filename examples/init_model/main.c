@@ -28,6 +28,7 @@ static int write_model(const program *p, const settings *s, const char *tokenize
     o.config_path = s->config;
     o.tokenizer_path = tokenizer;
     o.seed = (uint64_t)s->seed;
+    o.threads = (int)s->threads;
     blip2_status status = blip2_dtype_parse(s->dtype, &o.dtype, &err);
     if (status == BLIP2_OK) status = blip2_model_init(s->output, &o, &err);
     return status == BLIP2_OK ? EXIT_DONE : status_failure(p, status, &err);

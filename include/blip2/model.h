@@ -60,10 +60,11 @@ typedef struct blip2_init_options {
     const char *preset, *config_path, *tokenizer_path;
     blip2_dtype dtype; /* FILE means BF16 */
     uint64_t seed;
+    int threads; /* 0: as many as this process may use; the weights do not depend on it */
 } blip2_init_options;
 #define BLIP2_INIT_OPTIONS_INIT                                                                              \
     {                                                                                                        \
-        sizeof(blip2_init_options), NULL, NULL, NULL, BLIP2_DTYPE_FILE, 1                                    \
+        sizeof(blip2_init_options), NULL, NULL, NULL, BLIP2_DTYPE_FILE, 1, 0                                 \
     }
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_init(const char *dir, const blip2_init_options *options,
                                                          blip2_error *err);

@@ -58,7 +58,6 @@ static blip2_status open_parts(blip2_model *m, const char *dir, blip2_dtype dtyp
     B2_TRY(b2_weights_bind(m, dtype, e));
     B2_TRY(b2_preprocess_load(&m->prep, dir, m->config.vit.image, e));
     B2_TRY(open_tokenizer(m, e));
-    m->hash = b2_weights_hash(m);
     return BLIP2_OK;
 }
 

@@ -19,9 +19,12 @@ struct blip2_model {
     int n_copies;
     size_t weight_bytes;
     b2_preprocess prep;
-    blip2_tokenizer *tok; /* NULL when the folder has none */
-    uint64_t hash; /* of config and weights (names, shapes, bytes sampled): keys caches and checkpoints */
+    blip2_tokenizer *tok;  /* NULL when the folder has none */
+    _Atomic uint64_t hash; /* 0: not asked for yet */
 };
+/* Of config and weights (names, shapes, bytes sampled): keys caches and checkpoints. Made when first asked for: it reads
+ * from all over the file. Any thread. */
+uint64_t b2_model_hash(const blip2_model *m);
 blip2_model *b2_model_ref(blip2_model *m);
 
 /* Writes a model folder from a net (any mix of dtypes and owners): every tensor of net->ref, in `dtype`

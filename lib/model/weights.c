@@ -225,7 +225,7 @@ void b2_weights_free(blip2_model *m)
     free(m->copy_bytes);
 }
 
-uint64_t b2_weights_hash(const blip2_model *m)
+static uint64_t sampled_hash(const blip2_model *m)
 {
     enum { WHOLE = 1 << 20, PIECE = 4096, PIECES = 64 };
     uint64_t h = b2_hash64(0, &m->config, sizeof m->config);
@@ -241,5 +241,15 @@ uint64_t b2_weights_hash(const blip2_model *m)
         for (size_t k = 0; k < PIECES; k++)
             h = b2_hash64(h, t->data + (t->bytes - PIECE) / (PIECES - 1) * k, PIECE);
     }
-    return b2_mix64(h ^ (uint64_t)m->act);
+    h = b2_mix64(h ^ (uint64_t)m->act);
+    return h ? h : 1;
+}
+
+uint64_t b2_model_hash(const blip2_model *m)
+{
+    const uint64_t known = m->hash;
+    if (known) return known;
+    const uint64_t h = sampled_hash(m); /* another thread may do the same: the result is the same */
+    ((blip2_model *)(uintptr_t)m)->hash = h;
+    return h;
 }

@@ -7,8 +7,6 @@
  * at a copy (m->copies). Missing tensors and wrong shapes are errors that name file and tensor. */
 blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e);
 void b2_weights_free(blip2_model *m);
-/* Content key: names, shapes, types and bytes (large tensors sampled). */
-uint64_t b2_weights_hash(const blip2_model *m);
 /* The tensor of the file behind a ref (aliases of the shared embedding included), or NULL. */
 const b2_st_tensor *b2_weights_find(const b2_st_set *file, const char *name);
 /* n elements of a stored tensor starting at `first`, as f32. BLIP2_OK or ERR_FORMAT for other dtypes. */

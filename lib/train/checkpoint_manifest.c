@@ -56,7 +56,7 @@ static void run_options(const blip2_trainer *t, b2_str *s)
                                                                            "constant", "linear", "cosine"};
     const blip2_trainer_options *o = &t->o;
     b2_str_add(s, "{");
-    hex(s, "model", t->model->hash);
+    hex(s, "model", b2_model_hash(t->model));
     text(s, "dtype", t->model->act == B2_F32 ? "f32" : "bf16");
     hex(s, "preprocessing", b2_preprocess_hash(&t->model->prep));
     hex(s, "data", t->data->hash);

@@ -16,7 +16,7 @@ size_t b2_feature_file_bytes(const blip2_model *m, int64_t images)
 
 static b2_feature_header header_for(const blip2_model *m, int64_t images)
 {
-    b2_feature_header h = {.model = m->hash,
+    b2_feature_header h = {.model = b2_model_hash(m),
                            .preprocess = b2_preprocess_hash(&m->prep),
                            .act = (uint32_t)m->act,
                            .queries = (uint32_t)m->config.qf.queries,
