@@ -1,4 +1,4 @@
-/* Weight files that name tensors another way. */
+/* Weight files that name tensors another way, and new ones with random weights. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "io/safetensors.h"
 #include "tests/unit/small_model_common.h"
+#include "tests/unit/unit.h"
 
 #define FUSED "qkv.bias"
 
@@ -127,8 +128,58 @@ static void test_two_biases(void **state)
     small_model_close(&s);
 }
 
+/* The first four moments of a normal distribution, within five standard errors of a sample of n. */
+static void expect_normal(const b2_st_tensor *t, double std)
+{
+    const size_t n = t->bytes / sizeof(float);
+    const float *x = (const float *)(const void *)t->data;
+    double m[5] = {0};
+    for (size_t i = 0; i < n; i++) {
+        for (int k = 1; k <= 4; k++) m[k] += pow(x[i] / std, k) / (double)n;
+    }
+    const double unit = 5 / sqrt((double)n);
+    assert_true(fabs(m[1]) <= unit);
+    assert_true(fabs(m[2] - 1) <= unit * sqrt(2));
+    assert_true(fabs(m[3]) <= unit * sqrt(15));
+    assert_true(fabs(m[4] - 3) <= unit * sqrt(96));
+}
+
+static void test_random_weights(void **state)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    b2_st_set *set[3];
+    char *dir = unit_folder();
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        blip2_init_options o = BLIP2_INIT_OPTIONS_INIT;
+        char name[8];
+        o.preset = "fashion-tiny";
+        o.dtype = BLIP2_DTYPE_F32;
+        o.threads = 1 + 2 * (i == 1);
+        o.seed = 4 + (i == 2);
+        snprintf(name, sizeof name, "m%d", i);
+        if (blip2_model_init(unit_path(dir, name), &o, &e) ||
+            b2_st_open_model(&set[i], unit_path(dir, name), &e))
+            fail_msg("%s", e.text);
+    }
+    for (size_t i = 0; i < b2_st_count(set[0]); i++) {
+        const b2_st_tensor *a = b2_st_at(set[0], i), *b = b2_st_at(set[1], i);
+        assert_string_equal(a->name, b->name);
+        assert_memory_equal(a->data, b->data, a->bytes); /* any number of threads */
+    }
+    const b2_st_tensor *x = b2_st_find(set[0],
+                                       "language_model.encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
+                       *other = b2_st_find(set[2], x->name);
+    assert_memory_not_equal(x->data, other->data, x->bytes); /* another seed */
+    expect_normal(x, 1 / sqrt((double)x->shape[1]));
+    expect_normal(b2_st_find(set[0], "query_tokens"), 0.5);
+    for (int i = 0; i < 3; i++) b2_st_close(set[i]);
+    unit_remove(dir);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_biases)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_biases),
+                                       cmocka_unit_test(test_random_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
