@@ -33,8 +33,8 @@ static draw draw_of(const b2_net *n, const b2_param_ref *r)
 
 enum { PIECE = 1 << 20, CHUNK = 1 << 13 };
 
-/* What is being written: a piece of a tensor at a time, its chunks drawn by all threads. Element i depends on (seed,
- * tensor, i) only. */
+/* What is being written: a piece of a tensor at a time, its chunks drawn by all threads. Element i depends
+ * on (seed, tensor, i) only. */
 typedef struct filler {
     b2_pool *pool;
     float *wide;     /* [PIECE] */

@@ -22,8 +22,8 @@ struct blip2_model {
     blip2_tokenizer *tok;  /* NULL when the folder has none */
     _Atomic uint64_t hash; /* 0: not asked for yet */
 };
-/* Of config and weights (names, shapes, bytes sampled): keys caches and checkpoints. Made when first asked for: it reads
- * from all over the file. Any thread. */
+/* Of config and weights (names, shapes, bytes sampled): keys caches and checkpoints. Made when first asked
+ * for: it reads from all over the file. Any thread. */
 uint64_t b2_model_hash(const blip2_model *m);
 blip2_model *b2_model_ref(blip2_model *m);
 

@@ -1,5 +1,5 @@
-/* Checkpoints: two are kept, damaged ones are passed over, those of another run are refused, and a run that goes on from any of
- * them ends in the same bytes. */
+/* Checkpoints: two are kept, damaged ones are passed over, those of another run are refused, and a run that
+ * goes on from any of them ends in the same bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -74,7 +74,7 @@ static void photos_that_are_none(void **state)
     unit_write(unit_path(s.dir, "images/cut.jpg"), "\xFF\xD8\xFF\xE0\0\x10JFIF\0\1\1\0\0\1\0\1\0", 20);
     REFUSED("id,Question,Answer\np0,a?,b\ntext,a?,b\n", "line 3", "text.jpg");
     REFUSED("id,Question,Answer\nempty,a?,b\n", "line 2", "empty.jpg");
-    /* One that looks like a JPEG is found out when it is decoded: the step fails, its message names the file. */
+    /* One that looks like a JPEG is found out when it is decoded: the step fails and names the file. */
     blip2_dataset *own = s.data;
     s.data = read_text(&s, "id,Question,Answer\ncut,which colour?,Colour: red\n");
     blip2_trainer_options o = shop_options();
