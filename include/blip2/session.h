@@ -89,7 +89,9 @@ typedef struct blip2_answer {
     int finished;  /* 1: ended by </s>; 0: by the limit or the callback */
 } blip2_answer;
 
-/* Greedy answers to n requests, as one ragged batch. Answers belong to the session until its next call. */
+/* Greedy answers to n requests, as one ragged batch. Answers belong to the session until its next call.
+ * BLIP2_ERR_NONFINITE: logits that are not numbers (such values in weights, adapter or features, or
+ * overflow). */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_session_generate(blip2_session *s,
                                                                const blip2_request *requests, int n,
                                                                blip2_answer *answers, blip2_error *err);

@@ -1,4 +1,5 @@
 /* Greedy answers for a ragged batch. The host chooses and stops; the steps are decode.c's. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/half.h"
@@ -11,6 +12,7 @@ typedef struct row {
     int32_t *tokens; /* in the answer store */
     b2_str *text;
     size_t told; /* bytes of text the callback has seen */
+    int index;   /* of the request */
     int max_new;
     bool done;
 } row;
@@ -168,6 +170,11 @@ static blip2_status take_token(blip2_session *s, row *r, int b, blip2_error *e)
 {
     blip2_answer *a = r->a;
     const int32_t id = s->chosen[b];
+    if (isnan(s->logp[b]))
+        return b2_fail(e, BLIP2_ERR_NONFINITE,
+                       "answer %d: the logits of token %d are not numbers: weights, adapter or picture hold "
+                       "values that are not finite, or overflow",
+                       r->index, a->count + 1);
     r->tokens[a->count++] = id;
     a->logprob += s->logp[b];
     a->finished = id == s->net->c.t5.eos;
@@ -184,7 +191,8 @@ static void start_rows(blip2_session *s, row *rows, const blip2_request *r, blip
         rows[b] = (row){.r = &r[first + b],
                         .a = &a[first + b],
                         .tokens = s->answers.tokens + (size_t)(first + b) * (size_t)s->tdec,
-                        .text = &s->answers.text[first + b]};
+                        .text = &s->answers.text[first + b],
+                        .index = first + b};
         rows[b].max_new = rows[b].r->max_new_tokens ? rows[b].r->max_new_tokens : s->tdec;
         *rows[b].a = (blip2_answer){0};
         s->ids[b] = s->net->c.t5.start;

@@ -1,5 +1,6 @@
 /* Reading a PEFT folder: adapter_config.json and adapter_model.safetensors (huggingface/peft,
  * tuners/lora). */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/json.h"
@@ -70,6 +71,36 @@ static blip2_status read_targets(reading *r)
     return BLIP2_OK;
 }
 
+/* A number from lo to hi, when the configuration gives one. */
+static blip2_status read_number(const reading *r, const b2_json *v, const char *key, double lo, double hi,
+                                double *out)
+{
+    if (b2_json_is_null(v)) return BLIP2_OK;
+    const double x = b2_json_number(v, NAN);
+    if (!(x >= lo && x <= hi))
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s: expected a number from %g to %g", r->config_path, key,
+                       lo, hi);
+    *out = x;
+    return BLIP2_OK;
+}
+
+/* rank_pattern, alpha_pattern: an object of numbers. */
+static blip2_status check_pattern(const reading *r, const char *key, double lo, double hi)
+{
+    const b2_json *p = b2_json_get(r->config, key);
+    double ignored;
+    if (b2_json_is_null(p)) return BLIP2_OK;
+    if (!b2_json_is_object(p))
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s: expected an object of numbers", r->config_path, key);
+    for (const b2_json *v = b2_json_first(p); v; v = b2_json_next(v)) {
+        if (b2_json_is_null(v))
+            return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: %s: expected numbers, found null", r->config_path,
+                           key);
+        B2_TRY(read_number(r, v, key, lo, hi, &ignored));
+    }
+    return BLIP2_OK;
+}
+
 static blip2_status read_config(reading *r)
 {
     int64_t rank = 8;
@@ -82,9 +113,15 @@ static blip2_status read_config(reading *r)
         return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: r: expected a whole number from 1 to 4096",
                        r->config_path);
     c->r = (int)rank;
-    c->alpha = b2_json_number(b2_json_get(r->config, "lora_alpha"), 8.0);
-    c->dropout = b2_json_number(b2_json_get(r->config, "lora_dropout"), 0.0);
-    c->rslora = b2_json_bool(b2_json_get(r->config, "use_rslora"), false);
+    c->alpha = 8.0;
+    B2_TRY(read_number(r, b2_json_get(r->config, "lora_alpha"), "lora_alpha", -1e6, 1e6, &c->alpha));
+    B2_TRY(read_number(r, b2_json_get(r->config, "lora_dropout"), "lora_dropout", 0, 1, &c->dropout));
+    B2_TRY(check_pattern(r, "rank_pattern", 1, 4096));
+    B2_TRY(check_pattern(r, "alpha_pattern", -1e6, 1e6));
+    const b2_json *rslora = b2_json_get(r->config, "use_rslora");
+    if (!b2_json_is_null(rslora) && !b2_json_is_bool(rslora))
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: use_rslora: expected true or false", r->config_path);
+    c->rslora = b2_json_bool(rslora, false);
     const char *base = b2_json_string(b2_json_get(r->config, "base_model_name_or_path"));
     if (base && !(r->a->base_model = b2_strdup(base))) return B2_NOMEM(r->e, "an adapter's configuration");
     return read_targets(r);
@@ -263,6 +300,9 @@ static blip2_status read_weights(reading *r)
         return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: adapter_model.safetensors holds no LoRA weights", r->dir);
     if (r->by_pattern) B2_TRY(targets_from_modules(r));
     r->a->matched = matched(n, r->a->cfg.targets);
+    if (r->a->matched == 0)
+        return b2_fail(r->e, BLIP2_ERR_CONFIG, "%s: target_modules: no module of the model is named \"%s\"",
+                       r->config_path, r->a->cfg.targets);
     return load_values(r, floats);
 }
 

@@ -336,6 +336,84 @@ static void test_wrong_adapters(void **state)
     small_model_close(&m);
 }
 
+/* adapter_config.json with one value changed; key NULL: none. */
+static void write_adapter_config(const char *dir, const char *key, const char *value)
+{
+    static const char *const plain[][2] = {{"peft_type", "\"LORA\""}, {"r", "2"},
+                                           {"lora_alpha", "4"},       {"lora_dropout", "0.1"},
+                                           {"use_rslora", "false"},   {"rank_pattern", "{}"},
+                                           {"alpha_pattern", "{}"},   {"target_modules", "[\"q\", \"v\"]"}};
+    char path[400];
+    snprintf(path, sizeof path, "%s/adapter_config.json", dir);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        const bool changed = key && strcmp(key, plain[i][0]) == 0;
+        fprintf(f, "%s\"%s\": %s", i ? ", " : "{", plain[i][0], changed ? value : plain[i][1]);
+    }
+    fputs("}", f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Values that mean nothing: each is named. */
+static void test_wrong_adapter_values(void **state)
+{
+    static const char *const wrong[][2] = {{"lora_alpha", "\"x\""},
+                                           {"lora_alpha", "1e300"},
+                                           {"lora_dropout", "7"},
+                                           {"use_rslora", "\"yes\""},
+                                           {"rank_pattern", "[1]"},
+                                           {"rank_pattern", "{\"q\": \"2\"}"},
+                                           {"alpha_pattern", "{\"q\": null}"},
+                                           {"target_modules", "[\"zz\"]"},
+                                           {"target_modules", "[]"},
+                                           {"r", "0"}};
+    blip2_error e = BLIP2_ERROR_INIT;
+    small_model m;
+    blip2_adapter *a = NULL;
+    char dir[300];
+    (void)state;
+    small_model_open(&m, 1, BLIP2_DTYPE_F32);
+    small_adapter_write(&m, "ok", "q,v", 2, 1);
+    snprintf(dir, sizeof dir, "%s/ok", m.dir);
+    write_adapter_config(dir, NULL, NULL);
+    assert_int_equal(blip2_adapter_open(m.model, dir, &a, &e), BLIP2_OK);
+    blip2_adapter_close(a);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        write_adapter_config(dir, wrong[i][0], wrong[i][1]);
+        assert_int_equal(blip2_adapter_open(m.model, dir, &a, &e), BLIP2_ERR_CONFIG);
+        if (!strstr(e.text, wrong[i][0]) || !strstr(e.text, "adapter_config.json"))
+            fail_msg("\"%s\" does not name %s", e.text, wrong[i][0]);
+    }
+    small_model_close(&m);
+}
+
+static void test_numbers_that_are_none(void **state)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    small_model m;
+    blip2_features *f = NULL;
+    blip2_answer a;
+    (void)state;
+    small_model_open(&m, 1, BLIP2_DTYPE_F32);
+    blip2_session *s = session_new(&m, 2, 1);
+    float *pixels = small_pixels(&m, 1);
+    pixels[7] = NAN;
+    assert_int_equal(blip2_session_encode_pixels(s, pixels, 1, -1, &f, &e), BLIP2_OK);
+    const blip2_request bad = request(f, 3);
+    assert_int_equal(blip2_session_generate(s, &bad, 1, &a, &e), BLIP2_ERR_NONFINITE);
+    assert_non_null(strstr(e.text, "answer 0"));
+    blip2_features_close(f);
+    f = small_features(s, &m, 1, -1); /* the session is as good as before */
+    const blip2_request good = request(f, 3);
+    ask(s, &good, 1, &a);
+    assert_true(isfinite(a.logprob));
+    blip2_features_close(f);
+    free(pixels);
+    blip2_session_close(s);
+    small_model_close(&m);
+}
+
 static void test_any_order_of_closing(void **state)
 {
     (void)state;
@@ -387,6 +465,8 @@ int main(void)
                                        cmocka_unit_test(test_adapters_by_row),
                                        cmocka_unit_test(test_merge),
                                        cmocka_unit_test(test_wrong_adapters),
+                                       cmocka_unit_test(test_wrong_adapter_values),
+                                       cmocka_unit_test(test_numbers_that_are_none),
                                        cmocka_unit_test(test_any_order_of_closing),
                                        cmocka_unit_test(test_cancel)};
     return cmocka_run_group_tests(tests, NULL, NULL);
