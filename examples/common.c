@@ -162,6 +162,12 @@ blip2_status folder_prepare(const char *dir, blip2_error *err)
     return s;
 }
 
+bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* ---- threads ---- */
 int thread_count(int64_t asked)
 {

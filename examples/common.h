@@ -57,7 +57,9 @@ bool program_set(program *p, const char *name, const char *text, char *why, size
 /* The same for presets: only where the user has not given the option. */
 bool program_preset(program *p, const char *const (*pairs)[2], size_t n);
 bool program_given(const program *p, const char *name);
-void program_free(program *p); /* lists */
+/* At the end of main: frees the lists; the exit code, which is EXIT_FAILED (said) when not everything could be
+ * written to standard output. */
+int program_end(program *p, int code);
 
 /* Every program's --device and --threads. */
 typedef struct device_settings {
@@ -89,6 +91,7 @@ char *format_text(const char *fmt, ...) PRINTF_LIKE(1, 2); /* malloc'ed; NULL wh
 void put_json(FILE *f, const char *text);                  /* a quoted string; null for NULL */
 /* Makes a folder (and those above it) and proves that a file can be created in it; fills err. */
 blip2_status folder_prepare(const char *dir, blip2_error *err);
+bool same_folder(const char *a, const char *b); /* both exist, and are one */
 blip2_status fail_with(blip2_error *err, blip2_status s, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Runs work(user, i) for i in 0..n-1 on `threads` threads, in no order. */
 void parallel(int64_t n, int threads, void (*work)(void *user, int64_t i), void *user);

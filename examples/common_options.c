@@ -128,7 +128,7 @@ bool program_given(const program *p, const char *name)
     return r && r->given;
 }
 
-void program_free(program *p)
+static void free_lists(program *p)
 {
     for (size_t i = 0; i < p->count; i++) {
         if (p->rows[i].type != OPTION_LIST) continue;
@@ -136,6 +136,14 @@ void program_free(program *p)
         free(list->at);
         *list = (text_list){0};
     }
+}
+
+int program_end(program *p, int code)
+{
+    free_lists(p);
+    if ((fflush(stdout) || ferror(stdout)) && code == EXIT_DONE)
+        return failure(p, EXIT_FAILED, "standard output cannot be written: %s", strerror(errno));
+    return code;
 }
 
 /* ---- --help ---- */

@@ -143,11 +143,11 @@ int main(int argc, char **argv)
                  .word_forms = "info|merge|convert"};
     int code = program_options(&p, argc, argv);
     if (code < 0) code = check(&p, &s);
-    if (code >= 0) return code;
+    if (code >= 0) return program_end(&p, code);
     run r = {.p = &p, .s = &s};
     code = run_command(&r);
     blip2_adapter_close(r.adapter);
     blip2_model_close(r.model);
     blip2_device_close(r.device);
-    return code;
+    return program_end(&p, code);
 }

@@ -102,7 +102,7 @@ int main(int argc, char **argv)
                  .count = sizeof rows / sizeof *rows};
     int code = program_options(&p, argc, argv);
     if (code < 0) code = check(&p, &s);
-    if (code >= 0) return code;
+    if (code >= 0) return program_end(&p, code);
     code = s.tokenizer_text ? train_and_write(&p, &s) : write_model(&p, &s, s.tokenizer);
-    return code == EXIT_DONE ? describe(&p, &s) : code;
+    return program_end(&p, code == EXIT_DONE ? describe(&p, &s) : code);
 }

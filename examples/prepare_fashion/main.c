@@ -148,8 +148,8 @@ int main(int argc, char **argv)
                  .rows = rows,
                  .count = sizeof rows / sizeof *rows};
     int code = program_options(&p, argc, argv);
-    if (code >= 0) return code;
+    if (code >= 0) return program_end(&p, code);
     if (!strcmp(s.preset, "aws-seed") && !program_preset(&p, aws_seed, sizeof aws_seed / sizeof *aws_seed))
         return failure(&p, EXIT_FAILED, "the preset does not fit the options");
-    return run(&p, &s);
+    return program_end(&p, run(&p, &s));
 }

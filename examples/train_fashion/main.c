@@ -102,7 +102,7 @@ int main(int argc, char **argv)
                  .rows = rows,
                  .count = sizeof rows / sizeof *rows};
     int code = program_options(&p, argc, argv);
-    if (code >= 0) return code;
+    if (code >= 0) return program_end(&p, code);
     if (!strcmp(s.preset, "aws-seed") && !program_preset(&p, aws_seed, sizeof aws_seed / sizeof *aws_seed))
         return failure(&p, EXIT_FAILED, "the preset does not fit the options");
     code = settings_check(&p, &s);
@@ -112,5 +112,5 @@ int main(int argc, char **argv)
     code = train_or_evaluate(&r);
     stop_signal_unwatch();
     run_close(&r);
-    return code;
+    return program_end(&p, code);
 }

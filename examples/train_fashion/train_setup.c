@@ -56,6 +56,8 @@ int settings_check(const program *p, const settings *s)
     if (s->checkpoint_every && !s->checkpoint_dir)
         return usage_error(p, "--checkpoint-every needs --checkpoint-dir");
     if (s->plan) return -1;
+    if (same_folder(s->output, s->model))
+        return usage_error(p, "--output: %s is the model's own folder", s->output);
     if (folder_prepare(s->output, &err) != BLIP2_OK) return failure(p, EXIT_USAGE, "--output: %s", err.text);
     if (s->checkpoint_dir && folder_prepare(s->checkpoint_dir, &err) != BLIP2_OK)
         return failure(p, EXIT_USAGE, "--checkpoint-dir: %s", err.text);

@@ -189,6 +189,5 @@ int main(int argc, char **argv)
         blip2_model_close(r.model);
         blip2_device_close(r.device);
     }
-    program_free(&p);
-    return code;
+    return program_end(&p, code);
 }

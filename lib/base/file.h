@@ -17,6 +17,7 @@ void b2_map_close(b2_map *m);
 /* Whole file into malloc'ed memory with a NUL after it; refuses files over `limit` bytes. */
 blip2_status b2_read_file(const char *path, size_t limit, char **out, size_t *size, blip2_error *e);
 bool b2_file_exists(const char *path);
+bool b2_same_folder(const char *a, const char *b);           /* both exist, and are one */
 blip2_status b2_make_dirs(const char *path, blip2_error *e); /* mkdir -p */
 
 /* Atomic replacement: written to PATH.tmp.<pid>, fsync'ed, renamed over PATH on commit; abort removes it. */

@@ -110,6 +110,8 @@ static blip2_status copy_processor(const char *from, const char *to, blip2_error
 blip2_status b2_adapter_save(const b2_adapter_write *w, const char *dir, blip2_error *e)
 {
     b2_str config = {0}, prompt = {0};
+    if (w->model_dir && b2_same_folder(w->model_dir, dir))
+        return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
     B2_TRY(b2_make_dirs(dir, e));
     B2_TRY(write_weights(w, dir, e));
     config_text(w, &config);

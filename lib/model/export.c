@@ -187,20 +187,11 @@ static blip2_status run(const export_job *j)
     return s;
 }
 
-static bool same_folder(const char *a, const char *b)
-{
-    char *ra = realpath(a, NULL), *rb = realpath(b, NULL);
-    const bool same = ra && rb && strcmp(ra, rb) == 0;
-    free(ra);
-    free(rb);
-    return same;
-}
-
 blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add,
                             blip2_dtype dtype, const char *dir, blip2_error *e)
 {
     const export_job j = {m, net, add, dtype, dir, e};
-    if (same_folder(m->dir, dir))
+    if (b2_same_folder(m->dir, dir))
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
     return run(&j);
 }

@@ -47,11 +47,12 @@ static blip2_status grow_slots(work *w, blip2_error *e)
     return BLIP2_OK;
 }
 
-static blip2_status append_ids(work *w, const char *text, b2_span *out, blip2_error *e)
+static blip2_status append_ids(work *w, const char *text, const blip2_row *r, b2_span *out, blip2_error *e)
 {
     size_t count = 0;
     const size_t n = strlen(text);
-    B2_TRY(blip2_tokenizer_encode(w->m->tok, text, n, NULL, 0, &count, e));
+    B2_TRY(b2_fail_context(e, blip2_tokenizer_encode(w->m->tok, text, n, NULL, 0, &count, e), "%s: line %zu",
+                           w->d->name, r->line));
     if (w->n + count > w->room) {
         const size_t room = 2 * w->room + count + 1024;
         int32_t *ids = realloc(w->t->ids, room * sizeof *ids);
@@ -102,7 +103,7 @@ static blip2_status intern(work *w, const char *text, bool prompt, const blip2_r
             B2_TRY(b2_prompt_format(&w->formatted, w->o->prompt_template, text, e));
             whole = w->formatted.p ? w->formatted.p : "";
         }
-        B2_TRY(append_ids(w, whole, &s->span, e));
+        B2_TRY(append_ids(w, whole, r, &s->span, e));
         B2_TRY(check_span(w, &s->span, prompt, r, e));
         s->text = text;
         s->prompt = prompt;

@@ -85,3 +85,17 @@ start_of() {
         said nowhere
     done
 }
+
+@test "output that cannot be written is an error" {
+    [ -w /dev/full ] || skip "no /dev/full here"
+    for p in prepare_fashion init_model train_fashion vqa adapter; do
+        rc=0
+        "$bin/$p" --help >/dev/full 2>said || rc=$?
+        [ $rc = 1 ]
+        holds said "$p: standard output cannot be written"
+    done
+    need_whole_build
+    rc=0
+    "$bin/vqa" --model "$model" --image "$golden/images/a.png" --question x --max-new-tokens 2 >/dev/full 2>said || rc=$?
+    [ $rc = 1 ]
+}

@@ -162,3 +162,14 @@ steps() { wc -l <out/metrics.jsonl; }
     run_status 2 train --feature-cache on --trainable all
     run_status 2 train --checkpoint-every 5
 }
+
+@test "the model's own folder is not the output" {
+    need_whole_build
+    cp -r "$model" mine
+    for what in lora all; do
+        run_status 2 "$bin/train_fashion" --model mine --images "$golden/images" --train "$golden/rows.csv" --output ./mine/ \
+            --trainable $what --max-steps 1
+        said "own folder"
+    done
+    diff -r "$model" mine
+}
