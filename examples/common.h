@@ -57,8 +57,8 @@ bool program_set(program *p, const char *name, const char *text, char *why, size
 /* The same for presets: only where the user has not given the option. */
 bool program_preset(program *p, const char *const (*pairs)[2], size_t n);
 bool program_given(const program *p, const char *name);
-/* At the end of main: frees the lists; the exit code, which is EXIT_FAILED (said) when not everything could be
- * written to standard output. */
+/* At the end of main: frees the lists; the exit code, which is EXIT_FAILED (said) when not everything could
+ * be written to standard output. */
 int program_end(program *p, int code);
 
 /* Every program's --device and --threads. */
