@@ -56,8 +56,17 @@ static blip2_status write_folder(const blip2_trainer *t, const char *folder, bli
     return BLIP2_OK;
 }
 
-/* Keeps the newest two of this run's past. What is ahead of it belongs to a run that was given up, or is
- * damaged. */
+/* A checkpoint of this step was damaged, and has not just been written anew. */
+static bool damaged(const blip2_trainer *t, int64_t step)
+{
+    for (int i = 0; i < t->n_passed; i++) {
+        if (t->passed[i] == step && step != t->done) return true;
+    }
+    return false;
+}
+
+/* Keeps the newest two of this run's past, whole ones. What is ahead of it belongs to a run that was given up,
+ * or is damaged. */
 static void tidy(const blip2_trainer *t, const char *dir)
 {
     int64_t *step = NULL;
@@ -65,11 +74,12 @@ static void tidy(const blip2_trainer *t, const char *dir)
     char name[40];
     if (b2_checkpoints_list(dir, &step, &n, NULL) != BLIP2_OK) return;
     for (size_t i = 0; i < n; i++) {
-        if (step[i] <= t->done && kept++ < B2_CHECKPOINTS_KEPT) continue;
+        const bool ahead = step[i] > t->done, bad = damaged(t, step[i]);
+        if (!ahead && !bad && kept++ < B2_CHECKPOINTS_KEPT) continue;
         snprintf(name, sizeof name, "step-%" PRId64, step[i]);
-        if (step[i] > t->done)
-            b2_logf(&t->model->device->log, B2_LOG_WARN, "%s/%s is removed: it is ahead of this run", dir,
-                    name);
+        if (ahead || bad)
+            b2_logf(&t->model->device->log, B2_LOG_WARN, "%s/%s is removed: it is %s", dir, name,
+                    ahead ? "ahead of this run" : "damaged");
         b2_checkpoint_remove(dir, name);
     }
     free(step);
@@ -176,6 +186,7 @@ static blip2_status take_up(blip2_trainer *t, const char *folder, blip2_error *e
 static blip2_status resume_newest(blip2_trainer *t, const char *dir, const int64_t *step, size_t n,
                                   blip2_error *e)
 {
+    t->n_passed = 0;
     for (size_t i = 0; i < n; i++) {
         b2_str folder = {0};
         blip2_error why = BLIP2_ERROR_INIT;
@@ -186,6 +197,7 @@ static blip2_status resume_newest(blip2_trainer *t, const char *dir, const int64
             return s == BLIP2_OK ? s : b2_fail(e, s, "%s", why.text);
         }
         b2_logf(&t->model->device->log, B2_LOG_WARN, "%s is passed over: %s", folder.p, why.text);
+        if (t->n_passed < (int)(sizeof t->passed / sizeof t->passed[0])) t->passed[t->n_passed++] = step[i];
         b2_str_free(&folder);
     }
     return BLIP2_OK;

@@ -53,6 +53,8 @@ struct blip2_trainer {
     int64_t done;      /* steps */
     double epoch_loss; /* sum over the epoch's tokens so far */
     int64_t epoch_tokens;
+    int64_t passed[8]; /* steps of damaged checkpoints that resuming passed over, the newest */
+    int n_passed;
     _Atomic int cancel;
 };
 
