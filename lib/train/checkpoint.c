@@ -56,17 +56,26 @@ static blip2_status write_folder(const blip2_trainer *t, const char *folder, bli
     return BLIP2_OK;
 }
 
-/* A checkpoint of this step was damaged, and has not just been written anew. */
+/* Was the checkpoint of this step damaged when the run was resumed? */
 static bool damaged(const blip2_trainer *t, int64_t step)
 {
     for (int i = 0; i < t->n_passed; i++) {
-        if (t->passed[i] == step && step != t->done) return true;
+        if (t->passed[i] == step) return true;
     }
     return false;
 }
 
-/* Keeps the newest two of this run's past, whole ones. What is ahead of it belongs to a run that was given up,
- * or is damaged. */
+/* The damaged checkpoint of this step has been written anew. No trainer is a constant, only this view of it. */
+static void mended(const blip2_trainer *t, int64_t step)
+{
+    blip2_trainer *own = (blip2_trainer *)(uintptr_t)t;
+    for (int i = 0; i < own->n_passed; i++) {
+        if (own->passed[i] == step) own->passed[i] = -1;
+    }
+}
+
+/* Keeps the newest two of this run's past, whole ones. What is ahead of it belongs to a run that was given
+ * up, or is damaged. */
 static void tidy(const blip2_trainer *t, const char *dir)
 {
     int64_t *step = NULL;
@@ -123,6 +132,7 @@ blip2_status blip2_trainer_checkpoint(const blip2_trainer *t, const char *dir, b
     if (!t || !dir)
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_checkpoint: a trainer and a folder are needed");
     B2_TRY(write_checkpoint(t, dir, e));
+    mended(t, t->done);
     tidy(t, dir);
     return BLIP2_OK;
 }
