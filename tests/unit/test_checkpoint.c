@@ -219,7 +219,8 @@ static void damaged_ones_are_passed_over(void **state)
     assert_int_equal(entries("/proc/self/fd"), open_before);
 }
 
-/* A run that went on from the older one writes the damaged one's step anew. */
+/* A run that went on from the older one writes the damaged one's step anew: from then on it is a whole one
+ * like any other. */
 static void damaged_ones_are_written_anew(void **state)
 {
     train_shop s;
@@ -229,16 +230,29 @@ static void damaged_ones_are_written_anew(void **state)
     TRAIN_SKIP_UNLESS_WHOLE();
     shop_open(&s, "old", "qa.csv", 2);
     const blip2_trainer_options o = run_options();
-    const char *dir = unit_path(s.dir, "ckpt");
-    const course c = whole_run(&s, &o, dir);
-    do_damage(unit_path(dir, "step-6"), &damages[0]);
+    const char *dir = unit_path(s.dir, "ckpt"), *other = unit_path(s.dir, "other");
+    const course c = whole_run(&s, &o, other);
     blip2_trainer *t = shop_trainer(&s, &o);
+    for (int i = 1; i <= 4; i++) {
+        shop_step(t);
+        keep(t, dir);
+    }
+    blip2_trainer_close(t);
+    do_damage(unit_path(dir, "step-4"), &damages[0]);
+    t = shop_trainer(&s, &o);
     if (blip2_trainer_resume(t, dir, &at, &e)) fail_msg("%s", e.text);
-    shop_step(t);
-    keep(t, dir);
+    assert_int_equal(at, 3);
+    for (int i = 4; i <= 5; i++) {
+        shop_step(t);
+        keep(t, dir);
+    }
     blip2_trainer_close(t);
     assert_int_equal(entries(dir), 2);
-    resumed_run(&s, &o, dir, 6, &c);
+    assert_true(there(unit_path(dir, "step-4")));
+    assert_null(strstr(s.log, "removed"));
+    resumed_run(&s, &o, dir, 5, &c);
+    do_damage(unit_path(dir, "step-5"), &damages[0]);
+    resumed_run(&s, &o, dir, 4, &c);
     shop_close(&s);
 }
 
@@ -332,6 +346,31 @@ static void other_options_are_refused(void **state)
     REFUSED(o.seed = 8, "seed");
     REFUSED(o.prompt_template = "Q: {}", "prompt_template");
     REFUSED(o.max_prompt_tokens = 200, "max_prompt_tokens");
+    shop_close(&s);
+}
+
+/* What decides about no bit: recomputation, and with a constant rate the length. */
+static void what_may_change(void **state)
+{
+    train_shop s;
+    blip2_error e = BLIP2_ERROR_INIT;
+    int64_t at;
+    (void)state;
+    TRAIN_SKIP_UNLESS_WHOLE();
+    shop_open(&s, "old", "qa.csv", 2);
+    blip2_trainer_options o = run_options();
+    const char *dir = unit_path(s.dir, "ckpt");
+    o.schedule = BLIP2_CONSTANT;
+    const course c = whole_run(&s, &o, dir);
+    o.recompute = 1;
+    resumed_run(&s, &o, dir, 6, &c);
+    do_damage(unit_path(dir, "step-6"), &damages[0]);
+    resumed_run(&s, &o, dir, 5, &c);
+    o.max_steps = STEPS + 2;
+    blip2_trainer *t = shop_trainer(&s, &o);
+    if (blip2_trainer_resume(t, dir, &at, &e)) fail_msg("%s", e.text);
+    for (int i = 5; i < STEPS + 2; i++) assert_int_equal(shop_step(t).done, i == STEPS + 1);
+    blip2_trainer_close(t);
     shop_close(&s);
 }
 
@@ -517,6 +556,7 @@ int main(void)
         cmocka_unit_test(damaged_ones_are_written_anew),
         cmocka_unit_test(damaged_ones_are_not_among_the_two),
         cmocka_unit_test(other_options_are_refused),
+        cmocka_unit_test(what_may_change),
         cmocka_unit_test(other_models_and_data_are_refused),
         cmocka_unit_test(places_that_cannot_be),
         cmocka_unit_test(a_failed_writing_harms_nothing),
