@@ -1,5 +1,6 @@
-/* Training through the public trainer against transformers + PEFT (README.md here): losses and gradient norms of ten LoRA steps
- * and the adapter at their end; five steps of the Q-Former with the projection; five of everything. */
+/* Training through the public trainer against transformers + PEFT (README.md here): losses and gradient norms
+ * of ten LoRA steps and the adapter at their end; five steps of the Q-Former with the projection; five of
+ * everything. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +8,9 @@
 #include "io/safetensors.h"
 #include "tests/unit/train_common.h"
 
-#define LIMIT 1e-4 /* losses, and the norm of the first step's gradient, relative */
-#define FINAL_LIMIT                                                                                          \
-    1e-3 /* the adapter, and later norms: divisions by sqrt(v) lie between them and the first */
-#define WRITTEN "adapter_model.safetensors"
+#define LIMIT       1e-4 /* losses and gradient norms, relative */
+#define FINAL_LIMIT 1e-3 /* the adapter, which has gone through ten divisions by sqrt(v) */
+#define WRITTEN     "adapter_model.safetensors"
 
 typedef struct rig {
     const char *name;
@@ -80,6 +80,16 @@ static blip2_trainer_options recipe(blip2_trainable what, double lr, int steps)
     return o;
 }
 
+/* Runs that the last bit of the weights moves further than LIMIT, in transformers too (README.md). */
+static double norm_limit(const char *name, const char *prefix, size_t step)
+{
+    static const char *const moved[][2] = {{"new", "lora"}, {"new", "all"}, {"relu", "qformer"}};
+    for (size_t i = 0; step > 0 && i < sizeof moved / sizeof moved[0]; i++) {
+        if (strcmp(name, moved[i][0]) == 0 && strcmp(prefix, moved[i][1]) == 0) return 1e-3;
+    }
+    return LIMIT;
+}
+
 static blip2_trainer *run(const rig *k, const blip2_trainer_options *o, const char *prefix)
 {
     blip2_error e = BLIP2_ERROR_INIT;
@@ -96,14 +106,14 @@ static blip2_trainer *run(const rig *k, const blip2_trainer_options *o, const ch
         assert_int_equal(r.samples, 3);
         if (!(fabs(r.loss - losses[i]) <= LIMIT * fabs(losses[i])))
             fail_msg("%s %s step %zu: loss %.7f, transformers %.7f", k->name, prefix, i, r.loss, losses[i]);
-        if (!(fabs(r.grad_norm - norms[i]) <= (i ? FINAL_LIMIT : LIMIT) * fabs(norms[i])))
+        if (!(fabs(r.grad_norm - norms[i]) <= norm_limit(k->name, prefix, i) * fabs(norms[i])))
             fail_msg("%s %s step %zu: gradient norm %.7f, transformers %.7f", k->name, prefix, i, r.grad_norm,
                      norms[i]);
     }
     return t;
 }
 
-/* Every tensor of the written adapter equals PEFT's after its ten steps. */
+/* The written adapter holds PEFT's tensors after its ten steps, all of them and no other. */
 static void compare_adapter(const rig *k, const blip2_trainer *t)
 {
     blip2_error e = BLIP2_ERROR_INIT;
@@ -111,7 +121,11 @@ static void compare_adapter(const rig *k, const blip2_trainer *t)
     b2_st_set *mine;
     if (blip2_trainer_save(t, dir, &e) || b2_st_open_file(&mine, unit_path(dir, WRITTEN), &e))
         fail_msg("%s", e.text);
-    assert_true(b2_st_count(mine) > 0);
+    size_t wanted = 0;
+    for (size_t i = 0; i < b2_st_count(k->golden); i++)
+        wanted += strncmp(b2_st_at(k->golden, i)->name, "lora_final.", 11) == 0;
+    assert_true(wanted > 0);
+    assert_int_equal(b2_st_count(mine), wanted);
     for (size_t i = 0; i < b2_st_count(mine); i++) {
         const b2_st_tensor *x = b2_st_at(mine, i);
         const size_t n = x->bytes / sizeof(float);
