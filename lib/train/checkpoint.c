@@ -65,7 +65,7 @@ static bool damaged(const blip2_trainer *t, int64_t step)
     return false;
 }
 
-/* The damaged checkpoint of this step has been written anew. No trainer is a constant, only this view of it. */
+/* The damaged checkpoint of this step has been written anew. No trainer is a constant, only this view is. */
 static void mended(const blip2_trainer *t, int64_t step)
 {
     blip2_trainer *own = (blip2_trainer *)(uintptr_t)t;
