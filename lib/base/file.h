@@ -35,6 +35,9 @@ blip2_status b2_writer_commit(b2_writer *w, blip2_error *e);
 void b2_writer_abort(b2_writer *w); /* safe on a zeroed or committed writer */
 blip2_status b2_write_file(const char *path, const void *p, size_t n, blip2_error *e); /* open, put, commit */
 blip2_status b2_copy_file(const char *from, const char *to, blip2_error *e);
+/* Removes what killed processes left of files half written in DIR (NAME.tmp.PROCESS): of NAME, or of all
+ * when NULL. Those of processes that still run stay. */
+void b2_sweep_leftovers(const char *dir, const char *name);
 
 uint32_t b2_crc32(uint32_t crc, const void *p, size_t n);   /* start with 0 */
 uint64_t b2_hash64(uint64_t seed, const void *p, size_t n); /* fast non-cryptographic content hash */

@@ -1,6 +1,8 @@
 /* Files that appear whole or not at all. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -114,6 +116,26 @@ void b2_writer_abort(b2_writer *w)
     free(w->path);
     w->f = NULL;
     w->path = w->tmp = NULL;
+}
+
+/* NAME.tmp.PROCESS of a process that is no more; name NULL: of any file. */
+static bool left_over(const char *entry, const char *name)
+{
+    const char *at = name ? entry + strlen(name) : strstr(entry, ".tmp.");
+    long long process;
+    if (name && strncmp(entry, name, strlen(name)) != 0) return false;
+    if (!at || strncmp(at, ".tmp.", 5) != 0 || !b2_parse_int(at + 5, 1, INT32_MAX, &process)) return false;
+    return kill((pid_t)process, 0) != 0 && errno == ESRCH;
+}
+
+void b2_sweep_leftovers(const char *dir, const char *name)
+{
+    DIR *d = opendir(dir);
+    if (!d) return;
+    for (const struct dirent *x; (x = readdir(d));) {
+        if (left_over(x->d_name, name)) unlinkat(dirfd(d), x->d_name, 0);
+    }
+    closedir(d);
 }
 
 blip2_status b2_write_file(const char *path, const void *p, size_t n, blip2_error *e)

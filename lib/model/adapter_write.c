@@ -113,6 +113,7 @@ blip2_status b2_adapter_save(const b2_adapter_write *w, const char *dir, blip2_e
     if (w->model_dir && b2_same_folder(w->model_dir, dir))
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
     B2_TRY(b2_make_dirs(dir, e));
+    b2_sweep_leftovers(dir, NULL);
     B2_TRY(write_weights(w, dir, e));
     config_text(w, &config);
     B2_TRY(write_text(dir, "adapter_config.json", &config, e));

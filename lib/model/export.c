@@ -177,6 +177,7 @@ static blip2_status run(const export_job *j)
     char *weights = b2_path_join(j->dir, "model.safetensors"), *config = b2_path_join(j->dir, "config.json"),
          *from = b2_path_join(j->m->dir, "config.json");
     blip2_status s = weights && config && from ? b2_make_dirs(j->dir, j->e) : B2_NOMEM(j->e, "a path");
+    if (s == BLIP2_OK) b2_sweep_leftovers(j->dir, NULL);
     if (s == BLIP2_OK) s = write_weights(j, weights);
     if (s == BLIP2_OK) s = write_config(j, from, config);
     for (int i = 0; i < 3 && s == BLIP2_OK; i++) s = copy_if_there(j->m->dir, j->dir, files[i], j->e);

@@ -173,6 +173,7 @@ blip2_status blip2_model_init(const char *dir, const blip2_init_options *o, blip
         B2_TRY(b2_config_load(&c, o->config_path, err));
     const b2_st_dtype t = o->dtype == BLIP2_DTYPE_F32 ? B2_ST_F32 : B2_ST_BF16;
     B2_TRY(b2_make_dirs(dir, err));
+    b2_sweep_leftovers(dir, NULL);
     B2_TRY(place_tokenizer(dir, o->tokenizer_path, &c, err));
     b2_preprocess_default(&prep, c.vit.image);
     B2_TRY(b2_preprocess_save(&prep, dir, err));

@@ -144,6 +144,15 @@ static blip2_status write_tokens(b2_writer *out, const b2_encoder_work *w, const
     return BLIP2_OK;
 }
 
+/* What a killed run left of this cache. */
+static void sweep_beside(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? b2_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : b2_strdup(".");
+    if (dir) b2_sweep_leftovers(dir, slash ? slash + 1 : path);
+    free(dir);
+}
+
 static blip2_status write_file(const char *path, const b2_encoder_work *w, const old_file *old,
                                const uint64_t *hash, blip2_error *e)
 {
@@ -154,6 +163,7 @@ static blip2_status write_file(const char *path, const b2_encoder_work *w, const
         b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
     b2_writer out = {0};
     blip2_status s = b2_queue_finish(w->q, e);
+    sweep_beside(path);
     if (s == BLIP2_OK) s = b2_writer_open(&out, path, e);
     if (s == BLIP2_OK) s = b2_writer_put(&out, &h, sizeof h, e);
     if (s == BLIP2_OK) s = b2_writer_put(&out, hash, (size_t)images * sizeof *hash, e);

@@ -41,19 +41,22 @@ sleep_up_to() {
     undisturbed
     RANDOM=${SEED:=17}
     kills=0 writing=0 caching=0 saving=0
+    window=$((whole_us * 3 / 2)) # narrower after a run that ended, wider after a kill: both go on happening
     while [ $kills -lt $KILLS ] || { [ $writing -lt $WRITING ] && [ $kills -lt $((4 * KILLS)) ]; }; do
         train >log 2>&1 &
         pid=$! rc=0
-        sleep_up_to $((whole_us * 3 / 2))
+        sleep_up_to $window
         kill -KILL $pid 2>/dev/null || true
         wait $pid 2>/dev/null || rc=$?
         if [ $rc = 0 ]; then # done before the kill came: judged, and begun anew
             same_as_undisturbed
             rm -rf out ckpt tokens.cache
+            window=$((window * 7 / 10))
             continue
         fi
         [ $rc = 137 ] || { echo "exit status $rc"; cat log; return 1; }
         kills=$((kills + 1))
+        window=$((window * 104 / 100))
         ! ls -d ckpt/.tmp-step-* >/dev/null 2>&1 || writing=$((writing + 1))
         ! ls tokens.cache.* >/dev/null 2>&1 || caching=$((caching + 1))
         ! ls out/*.tmp.* >/dev/null 2>&1 || saving=$((saving + 1))

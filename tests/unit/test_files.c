@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/file.h"
@@ -193,9 +194,44 @@ static int drop_folder(void **state)
     return 0;
 }
 
+/* Half-written files of processes that are gone are removed; those of the living, and other names, stay. */
+static void leftovers(void **state)
+{
+    static const char *const gone[] = {"a.tmp.%d", "b.safetensors.tmp.%d"}, *const kept[] = {"a.tmp.%d",
+                                                                                             "a.tmp.x%d",
+                                                                                             "tmp.%d"};
+    char *dir = unit_folder(), name[64];
+    (void)state;
+    const pid_t dead = fork();
+    if (dead == 0) _exit(0);
+    assert_int_equal(waitpid(dead, NULL, 0), dead);
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, gone[i], (int)dead);
+        unit_write(unit_path(dir, name), "x", 1);
+    }
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, kept[i], i ? (int)dead : (int)getpid());
+        unit_write(unit_path(dir, name), "x", 1);
+    }
+    b2_sweep_leftovers(dir, "a");
+    snprintf(name, sizeof name, gone[1], (int)dead);
+    assert_true(b2_file_exists(unit_path(dir, name))); /* of another file */
+    b2_sweep_leftovers(dir, NULL);
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, gone[i], (int)dead);
+        assert_false(b2_file_exists(unit_path(dir, name)));
+    }
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, kept[i], i ? (int)dead : (int)getpid());
+        assert_true(b2_file_exists(unit_path(dir, name)));
+    }
+    unit_remove(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(leftovers),
         cmocka_unit_test(files_are_mapped_and_read),
         cmocka_unit_test(odd_files_are_refused),
         cmocka_unit_test(folders_are_made),
