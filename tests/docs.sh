@@ -4,6 +4,7 @@
 set -u
 . "$(dirname "$0")/house.sh"
 bin=${BUILD:-build}/bin
+[ -x "$bin/vqa" ] || { echo "docs.sh: no programs in $bin: build first, or name the build folder with BUILD=" && exit 2; }
 define() { sed -n "s/^#define BLIP2_VERSION_$1 *//p" include/blip2.h; }
 version=$(define MAJOR).$(define MINOR).$(define PATCH)
 tmp=$(mktemp -d) && trap 'rm -rf "$tmp"' EXIT

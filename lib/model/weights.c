@@ -230,9 +230,14 @@ static uint64_t sampled_hash(const blip2_model *m)
     enum { WHOLE = 1 << 20, PIECE = 4096, PIECES = 64 };
     uint64_t h = b2_hash64(0, &m->config, sizeof m->config);
     for (int i = 0; i < m->net->refs; i++) {
-        const b2_st_tensor *t = b2_weights_find(m->file, m->net->ref[i].name);
-        if (!t) continue;
-        h = b2_hash64(h, m->net->ref[i].name, strlen(m->net->ref[i].name));
+        const b2_param_ref *r = &m->net->ref[i];
+        const b2_st_tensor *t = b2_weights_find(m->file, r->name);
+        if (!t && r->linear == &m->net->head) continue; /* tied to the embedding */
+        h = b2_hash64(h, r->name, strlen(r->name));
+        if (!t) { /* a bias joined from two tensors */
+            h = b2_hash64(h, r->param->p, (size_t)r->param->rows * (size_t)r->param->cols * sizeof(float));
+            continue;
+        }
         h = b2_hash64(h, &t->bytes, sizeof t->bytes);
         if (t->bytes <= WHOLE) {
             h = b2_hash64(h, t->data, t->bytes);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "io/safetensors.h"
+#include "model/model.h"
 #include "tests/unit/small_model_common.h"
 #include "tests/unit/unit.h"
 
@@ -41,15 +42,15 @@ static void declare(b2_st_writer *w, const piece *x)
 }
 
 /* The bytes of a piece. Fused biases get values that matter, and zeros for the key: what two biases mean. */
-static void write_piece(b2_st_writer *w, const piece *x)
+static void write_piece(b2_st_writer *w, const piece *x, float amplitude)
 {
     blip2_error e = BLIP2_ERROR_INIT;
     const size_t third = x->t->bytes / 3;
     float *bias = calloc(1, x->t->bytes + 1);
     const int64_t n = is_fused(x->t) ? x->t->shape[0] / 3 : 0;
     for (int64_t i = 0; i < n; i++) {
-        bias[i] = 0.5f * sinf((float)i);
-        bias[2 * n + i] = 0.5f * cosf((float)i);
+        bias[i] = amplitude * sinf((float)i);
+        bias[2 * n + i] = amplitude * cosf((float)i);
     }
     const uint8_t *from = n ? (const uint8_t *)bias : x->t->data;
     const size_t first = x->part == 'v' ? 2 * third : 0;
@@ -57,8 +58,9 @@ static void write_piece(b2_st_writer *w, const piece *x)
     free(bias);
 }
 
-/* The model's folder again as DIR/name: fused biases with values, as one tensor or split. */
-static void rewrite(const small_model *s, const char *name, bool split, char *dir, size_t size)
+/* The model's folder again as DIR/name: fused biases with values up to amplitude, as one tensor or split. */
+static void rewrite(const small_model *s, const char *name, bool split, float amplitude, char *dir,
+                    size_t size)
 {
     blip2_error e = BLIP2_ERROR_INIT;
     b2_st_set *from;
@@ -80,7 +82,7 @@ static void rewrite(const small_model *s, const char *name, bool split, char *di
     }
     for (int i = 0; i < n; i++) declare(w, &list[i]);
     if (b2_st_writer_begin(w, &e)) fail_msg("%s", e.text);
-    for (int i = 0; i < n; i++) write_piece(w, &list[b2_st_writer_order(w, (size_t)i)]);
+    for (int i = 0; i < n; i++) write_piece(w, &list[b2_st_writer_order(w, (size_t)i)], amplitude);
     if (b2_st_writer_commit(w, &e)) fail_msg("%s", e.text);
     free(list);
     b2_st_close(from);
@@ -115,8 +117,8 @@ static void test_two_biases(void **state)
     int n, n2, n3;
     (void)state;
     small_model_open(&s, 1, BLIP2_DTYPE_F32);
-    rewrite(&s, "fused", false, fused, sizeof fused);
-    rewrite(&s, "split", true, split, sizeof split);
+    rewrite(&s, "fused", false, 0.5f, fused, sizeof fused);
+    rewrite(&s, "split", true, 0.5f, split, sizeof split);
     float *a = tokens_of(&s, fused, &n), *b = tokens_of(&s, split, &n2), *c = tokens_of(&s, s.model_dir, &n3);
     assert_int_equal(n, n2);
     assert_memory_equal(a, b, (size_t)n * sizeof *a);
@@ -125,6 +127,35 @@ static void test_two_biases(void **state)
     free(a);
     free(b);
     free(c);
+    small_model_close(&s);
+}
+
+static uint64_t hash_of(const small_model *s, const char *dir)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    blip2_model *m;
+    if (blip2_model_open(s->device, dir, NULL, &m, &e)) fail_msg("%s", e.text);
+    const uint64_t h = b2_model_hash(m);
+    blip2_model_close(m);
+    return h;
+}
+
+/* Cached features belong to one model's weights: another value of a bias is another model, however it is stored. */
+static void test_hash_sees_biases(void **state)
+{
+    small_model s;
+    char dir[4][600];
+    uint64_t h[4];
+    (void)state;
+    small_model_open(&s, 1, BLIP2_DTYPE_F32);
+    for (int i = 0; i < 4; i++) {
+        char name[2] = {(char)('a' + i), 0};
+        rewrite(&s, name, i & 1, i & 2 ? 0.25f : 0.5f, dir[i], sizeof dir[i]);
+        h[i] = hash_of(&s, dir[i]);
+        assert_int_equal(h[i], hash_of(&s, dir[i]));
+    }
+    assert_int_not_equal(h[0], h[2]);
+    assert_int_not_equal(h[1], h[3]);
     small_model_close(&s);
 }
 
@@ -180,6 +211,7 @@ static void test_random_weights(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_biases),
+                                       cmocka_unit_test(test_hash_sees_biases),
                                        cmocka_unit_test(test_random_weights)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
