@@ -3,8 +3,15 @@
 #define B2_BASE_RNG_H
 #include <stdint.h>
 
+/* CUDA kernels draw the same masks as the host. */
+#ifdef __CUDACC__
+#define B2_BOTH __host__ __device__
+#else
+#define B2_BOTH
+#endif
+
 /* splitmix64 finaliser (Steele, Lea, Flood 2014). */
-static inline uint64_t b2_mix64(uint64_t z)
+B2_BOTH static inline uint64_t b2_mix64(uint64_t z)
 {
     z += 0x9E3779B97F4A7C15u;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -12,7 +19,7 @@ static inline uint64_t b2_mix64(uint64_t z)
     return z ^ (z >> 31);
 }
 /* 32-bit finaliser "lowbias32" (C. Wellons, hash-prospector). */
-static inline uint32_t b2_mix32(uint32_t x)
+B2_BOTH static inline uint32_t b2_mix32(uint32_t x)
 {
     x ^= x >> 16;
     x *= 0x7FEB352Du;
@@ -22,16 +29,16 @@ static inline uint32_t b2_mix32(uint32_t x)
     return x;
 }
 /* Key of one dropout site for one sample at one step. */
-static inline uint64_t b2_drop_key(uint64_t seed, uint64_t step, uint64_t sample, uint32_t site)
+B2_BOTH static inline uint64_t b2_drop_key(uint64_t seed, uint64_t step, uint64_t sample, uint32_t site)
 {
     return b2_mix64(b2_mix64(b2_mix64(seed ^ 0xD80FULL) ^ step) + b2_mix64(sample) + ((uint64_t)site << 40));
 }
 /* Is element e kept?  limit = (uint32_t)(p * 2^32): kept with probability 1-p. */
-static inline int b2_drop_keep(uint64_t key, uint32_t e, uint32_t limit)
+B2_BOTH static inline int b2_drop_keep(uint64_t key, uint32_t e, uint32_t limit)
 {
     return b2_mix32(b2_mix32(e ^ (uint32_t)key) + (uint32_t)(key >> 32)) >= limit;
 }
-static inline uint32_t b2_drop_limit(float p)
+B2_BOTH static inline uint32_t b2_drop_limit(float p)
 {
     double l = (double)p * 4294967296.0;
     return l >= 4294967295.0 ? 4294967295u : (uint32_t)l;
