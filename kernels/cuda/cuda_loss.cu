@@ -1,14 +1,13 @@
-/* Cross-entropy with its gradient in place, and the best id of a row: a block a row, logits read from memory once and then from
- * the cache (a row of 32,128 is 128 KB). NaN counts as the largest value, so that it reaches the result. */
-#include "kernels/cuda/common.cuh"
-
-enum { THREADS = 256, WARPS = THREADS / 32 };
+/* Cross-entropy with its gradient in place, and the best id of a row: a block a row. Up to 32,768 logits stay in the block's
+ * registers, so that a row is read once; longer ones and odd ones are read anew in each pass. Memory bounds both. */
+#include "kernels/cuda/vectors.cuh"
 
 struct best {
     float x;
     int at;
 };
 
+/* NaN counts as the largest, so that it reaches the result. */
 __device__ static inline bool beats(float x, float y) { return x > y || (x != x && y == y); }
 /* The better of two; the lower index where they are equal (two NaN are). */
 __device__ static inline best better(best a, best b)
@@ -18,75 +17,132 @@ __device__ static inline best better(best a, best b)
     return a.at <= b.at ? a : b;
 }
 
-/* The best of a block, in every thread. */
-__device__ static best block_best(best b, best *room)
+__device__ static best warp_best(best b)
 {
     for (int d = 16; d > 0; d >>= 1) {
         const best other = {__shfl_xor_sync(K_ALL_LANES, b.x, d), __shfl_xor_sync(K_ALL_LANES, b.at, d)};
         b = better(b, other);
     }
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = b;
+    return b;
+}
+
+/* The best of a block, in every thread; room: 32, free again after the call. */
+__device__ static best block_best(best b, best *room)
+{
+    const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    const best none = {-INFINITY, INT32_MAX};
+    b = warp_best(b);
+    if (lane == 0) room[threadIdx.x / 32] = b;
     __syncthreads();
-    b = room[0];
-    for (int w = 1; w < WARPS; w++) b = better(b, room[w]);
+    b = warp_best(lane < warps ? room[lane] : none);
     __syncthreads();
     return b;
 }
 
-/* Largest of a row without `skip`; at is INT32_MAX when there is none. */
-__device__ static best row_best(const float *x, int n, int skip, best *room)
+__device__ static float block_max(float x, float *room)
 {
-    best b = {-INFINITY, INT32_MAX};
-    for (int c = threadIdx.x; c < n; c += THREADS) {
-        const best one = {x[c], c};
-        if (c != skip) b = better(b, one);
-    }
-    return block_best(b, room);
+    const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    x = k_warp_max(x);
+    if (lane == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = k_warp_max(lane < warps ? room[lane] : -INFINITY);
+    __syncthreads();
+    return x;
 }
 
-/* sum exp(x - top) over a row without `skip`. */
-__device__ static float row_sum(const float *x, int n, int skip, float top, float *room)
+/* 8 bytes a logit with the gradient, else 4; a row without a label is not read. The largest is taken without NaN, which comes back
+ * in the sum; so does a row of nothing but -inf. */
+template <int W, int V, int P> __global__ void __launch_bounds__(W)
+    xent_kernel(float *row_loss, float *logits, const int32_t *labels, int vocab, int want_grad)
 {
-    float sum = 0.0f;
-    for (int c = threadIdx.x; c < n; c += THREADS) sum += c == skip ? 0.0f : expf(x[c] - top);
-    return k_block_sum(sum, room);
-}
-
-__global__ void __launch_bounds__(THREADS) xent_kernel(float *row_loss, float *logits, const int32_t *labels, int vocab, int want_grad)
-{
-    SHARED_ARR(best, best_room, WARPS);
     SHARED_ARR(float, room, 32);
-    const int label = labels[blockIdx.x];
+    using span = k_span<W, V, P>;
+    const int lane = threadIdx.x, label = labels[blockIdx.x], length = label < 0 ? 0 : vocab;
     float *x = logits + (int64_t)blockIdx.x * vocab;
-    const float top = row_best(x, label < 0 ? 0 : vocab, -1, best_room).x;
-    const float sum = row_sum(x, label < 0 ? 0 : vocab, -1, top, room);
-    if (row_loss && threadIdx.x == 0) row_loss[blockIdx.x] = label < 0 ? 0.0f : logf(sum) - (x[label] - top);
-    __syncthreads(); /* the label's logit is read before it is overwritten */
-    for (int c = threadIdx.x; want_grad && c < vocab; c += THREADS)
-        x[c] = label < 0 ? 0.0f : expf(x[c] - top) / sum - (c == label ? 1.0f : 0.0f);
+    const float chosen = label < 0 ? 0.0f : x[label]; /* before it is overwritten: a barrier follows */
+    float v[span::HELD], top = -INFINITY, sum = 0.0f;
+    span::each(lane, length, [&](int c, int at) {
+        k_get<V>(v + at, x + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) top = fmaxf(top, v[at + j]);
+    });
+    top = block_max(top, room);
+    span::each(lane, length, [&](int c, int at) {
+        if (P == 0) k_get<V>(v + at, x + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            v[at + j] = expf(v[at + j] - top);
+            sum += v[at + j];
+        }
+    });
+    sum = k_block_sum(sum, room);
+    if (row_loss && lane == 0) row_loss[blockIdx.x] = label < 0 ? 0.0f : logf(sum) - (chosen - top);
+    const float inv = 1.0f / sum;
+    span::each(lane, want_grad ? vocab : 0, [&](int c, int at) {
+        float out[V];
+        if (P == 0 && label >= 0) k_get<V>(v + at, x + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            const float e = P == 0 ? expf(v[at + j] - top) : v[at + j];
+            out[j] = label < 0 ? 0.0f : e * inv - (c + j == label ? 1.0f : 0.0f);
+        }
+        k_put<V>(x + c, out);
+    });
 }
 
-__global__ void __launch_bounds__(THREADS) argmax_kernel(int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int vocab)
+/* 4 bytes a logit. */
+template <int W, int V, int P> __global__ void __launch_bounds__(W)
+    argmax_kernel(int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int vocab)
 {
-    SHARED_ARR(best, best_room, WARPS);
+    SHARED_ARR(best, best_room, 32);
     SHARED_ARR(float, room, 32);
-    const int skip = forbid ? forbid[blockIdx.x] : -1;
+    using span = k_span<W, V, P>;
+    const int lane = threadIdx.x, skip = forbid ? forbid[blockIdx.x] : -1;
     const float *x = logits + (int64_t)blockIdx.x * vocab;
-    best b = row_best(x, vocab, skip, best_room);
-    const float sum = logp ? row_sum(x, vocab, skip, b.x, room) : 0.0f;
-    if (threadIdx.x) return;
-    ids[blockIdx.x] = b.at;
-    if (logp) logp[blockIdx.x] = -logf(sum);
+    float v[span::HELD], sum = 0.0f;
+    best b = {-INFINITY, INT32_MAX};
+    span::each(lane, vocab, [&](int c, int at) {
+        k_get<V>(v + at, x + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) {
+            const best one = {v[at + j], c + j};
+            if (c + j != skip) b = better(b, one);
+        }
+    });
+    b = block_best(b, best_room);
+    span::each(lane, logp ? vocab : 0, [&](int c, int at) {
+        if (P == 0) k_get<V>(v + at, x + c);
+#pragma unroll
+        for (int j = 0; j < V; j++) sum += c + j == skip ? 0.0f : expf(v[at + j] - b.x);
+    });
+    sum = k_block_sum(sum, room);
+    if (lane == 0) {
+        ids[blockIdx.x] = b.at;
+        if (logp) logp[blockIdx.x] = -logf(sum);
+    }
 }
+
+/* launch(W, V, P) for rows of so many logits, which `fits` says can be read as vectors. */
+#define BY_VOCAB(vocab, fits, launch)                                                                        \
+    if ((fits) && (vocab) <= k_span<128, 4, 4>::SPAN)                                                        \
+        launch(128, 4, 4);                                                                                   \
+    else if ((fits) && (vocab) <= k_span<1024, 4, 8>::SPAN)                                                  \
+        launch(1024, 4, 8);                                                                                  \
+    else                                                                                                     \
+        launch(512, 1, 0)
 
 template <class T> static void xent(b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab, int want_grad)
 {
-    k_launch(q, xent_kernel, rows, THREADS, 0, row_loss, logits, labels, vocab, want_grad);
+#define LAUNCH(W, V, P) k_launch(q, (xent_kernel<W, V, P>), rows, W, 0, row_loss, logits, labels, vocab, want_grad)
+    BY_VOCAB(vocab, vocab % 4 == 0 && k_fits<4>(logits), LAUNCH);
+#undef LAUNCH
 }
 
 template <class T> static void argmax(b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int rows, int vocab)
 {
-    k_launch(q, argmax_kernel, rows, THREADS, 0, ids, logp, logits, forbid, vocab);
+#define LAUNCH(W, V, P) k_launch(q, (argmax_kernel<W, V, P>), rows, W, 0, ids, logp, logits, forbid, vocab)
+    BY_VOCAB(vocab, vocab % 4 == 0 && k_fits<4>(logits), LAUNCH);
+#undef LAUNCH
 }
 
 K_EXPORT(xent, (b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab, int want_grad),
