@@ -9,7 +9,7 @@ __device__ static double block_sum(double x, double *room)
     room[threadIdx.x] = x;
     __syncthreads();
     for (int half = THREADS / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
+        if ((int)threadIdx.x < half) room[threadIdx.x] += room[threadIdx.x + half];
         __syncthreads();
     }
     return room[0];
