@@ -100,7 +100,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
-        uninstall format format-check lint clean help fuzz FORCE
+        uninstall format format-check lint clean help fuzz check-cuda-host FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
 lib: $(BUILD)/lib/libblip2.a $(BUILD)/lib/libblip2.so.$(VERSION) $(BUILD)/lib/blip2.pc
@@ -228,13 +228,34 @@ $(OBJ)/check_kernels: $(CHECK) $(LIB_A)
 $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 	$(Q)mkdir -p $(@D) && cp -f $< $@
 
+# The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
+# go together, and the switch is written for x86-64.
+HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN)),,1))
+CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(OBJ)/tests/cuda_host/emu_core.o
+HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/check_cuda_host)
+$(OBJ)/cuda_host/%.o: %.cu | $(OBJ)/probe
+	$(compile_c)
+	$(Q)$(CXX) -x c++ -std=c++20 -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O1 \
+	    -ffp-contract=off $(CXXFLAGS) -MMD -MP -c $< -o $@
+$(OBJ)/tests/cuda_host/emu_core.o: tests/cuda_host/emu_core.cc | $(OBJ)/probe
+	$(compile_c)
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O2 $(CXXFLAGS) -MMD -MP -c $< -o $@
+$(OBJ)/planted_faults: $(OBJ)/cuda_host/tests/cuda_host/planted_faults.o $(OBJ)/tests/cuda_host/emu_core.o
+	$(link)
+	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -o $@
+$(OBJ)/check_cuda_host: $(CHECK) $(OBJ)/tests/cuda_host/host_tables.o $(CUDA_HOST_OBJ) $(LIB_A)
+	$(link)
+	$(Q)$(CXX) $(COMMON) $(CFLAGS) $(LDFLAGS) $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
+check-cuda-host: $(OBJ)/check_cuda_host ## the CUDA kernels on the host, against ref [K=name] [SEED=n]
+	@$< --tier=cuda $(if $(K),--kernel=$(K)) $(if $(SEED),--seed=$(SEED))
+
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.
-HOUSE    := $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
+HOUSE    := $(if $(HOST_CUDA),tests/cuda_host/run.sh) $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
 selected  = $(strip $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1))
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))
-test-programs: $(TEST_PROGRAMS)
+test-programs: $(TEST_PROGRAMS) $(if $(filter tests/cuda_host/run.sh,$(TEST_SCRIPTS)),$(HOST_CUDA_TESTS))
 run-test: $(if $(TEST_SCRIPTS),all) test-programs
 	@CC="$(CC)" CXX="$(CXX)" BUILD="$(BUILD)" OBJ="$(OBJ)" SAN="$(SAN)" WITH_IMAGE=$(WITH_IMAGE) WITH_TEXT=$(WITH_TEXT) \
 	MAKE="$(MAKE)" TEST_TIMEOUT=$(TEST_TIMEOUT) sh tests/run_tests.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)

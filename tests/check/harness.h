@@ -40,6 +40,11 @@ typedef struct ck_tier {
     ck_stat stat; /* of the kernel under test */
 } ck_tier;
 
+/* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host); a slot without a
+ * kernel is NULL. */
+enum { CK_CUDA = B2_ISA_COUNT, CK_TIERS };
+__attribute__((weak)) void ck_cuda_tables(b2_kernels t[2]);
+
 struct ck_check;
 typedef struct ck {
     const struct ck_check *check;
@@ -49,7 +54,7 @@ typedef struct ck {
     b2_rng rng;
     b2_step step; /* random; a check may set fields before ck_run */
     uint64_t sample[256];
-    ck_tier *tier;               /* [B2_ISA_COUNT] */
+    ck_tier *tier;               /* [CK_TIERS] */
     b2_pool *pool[4];            /* by thread count, 1 to 3; [0]: all CPUs, for timing */
     double read_gbs, fma_gflops; /* measured ceilings, bench only */
     ck_buf *bufs;

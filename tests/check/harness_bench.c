@@ -100,7 +100,7 @@ static void print_rate(const ck *c, const ck_call *call, double s)
 void ck_time(ck *c, const ck_call *call)
 {
     double ref = 0, below = 0;
-    for (int i = 0; i < B2_ISA_COUNT; i++) {
+    for (int i = 0; i < CK_CUDA; i++) {
         ck_tier *t = &c->tier[i];
         if (!t->available || !ck_new_slot(c, i)) continue;
         if (i > 0 && !t->selected) continue;

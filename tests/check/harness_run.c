@@ -45,7 +45,9 @@ static const void *slot(const ck *c, int tier, size_t at)
 
 bool ck_new_slot(const ck *c, int tier)
 {
+    static const char none[sizeof(void (*)(void))];
     if (tier == 0) return true;
+    if (tier == CK_CUDA) return memcmp(slot(c, tier, c->slot), none, sizeof none) != 0;
     int below = tier - 1;
     while (below > 0 && !c->tier[below].available) below--;
     if (memcmp(slot(c, tier, c->slot), slot(c, below, c->slot), sizeof(void (*)(void)))) return true;
@@ -155,7 +157,7 @@ void ck_run(ck *c, const ck_call *call)
     } else {
         call->want(call->args);
         check_ref(c, call);
-        for (int i = 1; i < B2_ISA_COUNT; i++) {
+        for (int i = 1; i < CK_TIERS; i++) {
             if (c->tier[i].available && c->tier[i].selected && ck_new_slot(c, i))
                 check_tier(c, &c->tier[i], call);
         }

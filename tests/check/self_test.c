@@ -98,7 +98,7 @@ static void run_case(ck *c, void (*call)(const b2_kernels *, b2_queue *, void *,
 int ck_self_test(ck *real)
 {
     static const ck_check check = {"add", NULL, NULL, {0, 0}};
-    static ck_tier tiers[B2_ISA_COUNT];
+    static ck_tier tiers[CK_TIERS];
     void (*const faulty[])(b2_queue *, float *, const float *,
                            int64_t) = {wrong_value,      wrong_nan,     missing_last, past_the_end,
                                        before_the_start, changed_input, changed_step, threads_matter};

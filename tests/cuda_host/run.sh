@@ -1,0 +1,32 @@
+#!/bin/sh
+# The CUDA kernels on the host: the emulation's own self-test, then every kernel against the reference in four schedules.
+# OBJ names the folder of the programs.
+set -u
+passed=0 failed=0 skipped=0
+out=$OBJ/logs/cuda_host.txt
+
+# one NAME command...: its output's last line has the counts; holes are counted once, in the first schedule.
+one() {
+    name=$1 && shift
+    "$@" >"$out" 2>&1
+    rc=$?
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$out" | tail -n 1)
+    if [ $rc != 0 ] || [ -z "$line" ]; then
+        echo "---- $name: exit status $rc"
+        tail -n 30 "$out"
+    fi
+    set -- ${line:-0 passed, 1 failed, 0 skipped}
+    f=${3:-1}
+    if [ $rc != 0 ] && [ "$f" = 0 ]; then f=1; fi
+    passed=$((passed + $1)) failed=$((failed + f))
+    case $name in self-test | forward) skipped=$((skipped + $5)) && grep '^skipped' "$out" ;; esac
+}
+
+export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
+one self-test "$OBJ/planted_faults"
+one forward "$OBJ/check_cuda_host" --tier=cuda --seed=1
+one reverse env EMU_ORDER=reverse "$OBJ/check_cuda_host" --tier=cuda --seed=2
+one random env EMU_ORDER=random EMU_SEED=3 "$OBJ/check_cuda_host" --tier=cuda --seed=3
+one greedy env EMU_GREEDY=1 EMU_EARLY=1 "$OBJ/check_cuda_host" --tier=cuda --seed=4
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ]
