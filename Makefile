@@ -318,8 +318,9 @@ uninstall: ## remove what install put there (same PREFIX, DESTDIR, LIBDIR)
 	for m in $(notdir $(MAN_PAGES)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 
 # ---- house ----------------------------------------------------------------------------------------------------
-FORMATTED = $(wildcard include/*.h include/*/*.h lib/*/*.[ch] lib/*/*.cc kernels/*.[ch] kernels/*/*.[ch] \
-            examples/*.[ch] examples/*/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch])
+FORMATTED = $(wildcard include/*.h include/*/*.h lib/*/*.[ch] lib/*/*.cc kernels/*.[ch] kernels/*/*.[ch] kernels/cuda/*.cu \
+            kernels/cuda/*.cuh examples/*.[ch] examples/*/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch] \
+            tests/cuda_host/*.cc tests/cuda_host/*.cu)
 format: ## rewrite the C files as .clang-format says
 	clang-format -i $(FORMATTED)
 format-check: ## say which C files clang-format would change

@@ -1,7 +1,7 @@
-/* The one header of CUDA kernels. Under nvcc: CUDA's headers and inline PTX. Under a host compiler: the emulation in
- * tests/cuda_host, which gives every name below a twin that checks its use (docs/kernels.md, "CUDA on the host").
- * Rules: no raw asm, no <<<>>>, no bare __shared__, explicit _sync masks, no return before a barrier, one lane writes
- * shared scalars, no atomics on floats. */
+/* The one header of CUDA kernels. Under nvcc: CUDA's headers and inline PTX. Under a host compiler: the
+ * emulation in tests/cuda_host, which gives every name below a twin that checks its use (docs/kernels.md,
+ * "CUDA on the host"). Rules: no raw asm, no <<<>>>, no bare __shared__, explicit _sync masks, no return
+ * before a barrier, one lane writes shared scalars, no atomics on floats. */
 #ifndef B2_KERNELS_CUDA_COMMON_CUH
 #define B2_KERNELS_CUDA_COMMON_CUH
 
@@ -13,7 +13,7 @@ struct b2_queue; /* kernels.h is C: a launcher sees the queue through these */
 extern "C" {
 void *b2_cuda_stream(const b2_queue *q);        /* cudaStream_t */
 const b2_step *b2_cuda_step(const b2_queue *q); /* in device memory */
-int b2_cuda_sms(const b2_queue *q);             /* multiprocessors; what WORKSPACE functions get as `threads` */
+int b2_cuda_sms(const b2_queue *q); /* multiprocessors; what WORKSPACE functions get as `threads` */
 /* Records a failed launch in the queue: name of the kernel and the runtime's own words. code: cudaError_t. */
 void b2_cuda_launched(b2_queue *q, const char *kernel, int code);
 }
@@ -28,15 +28,16 @@ void b2_cuda_launched(b2_queue *q, const char *kernel, int code);
     extern __shared__ __align__(1024) unsigned char k_dynamic_shared[];                                      \
     T *name = (T *)k_dynamic_shared
 
-/* k_launch(q, kernel, grid, block, bytes of dynamic shared memory, arguments…); a template kernel's name with a comma
- * goes in parentheses. An empty grid launches nothing. */
+/* k_launch(q, kernel, grid, block, bytes of dynamic shared memory, arguments…); a template kernel's name
+ * with a comma goes in parentheses. An empty grid launches nothing. */
 template <class... P, class... A>
-static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared,
-                                  A... args)
+static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,
+                                  size_t shared, A... args)
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     cudaError_t e = cudaSuccess;
-    if (shared > 48 * 1024) e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
+    if (shared > 48 * 1024)
+        e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (e == cudaSuccess) {
         kernel<<<grid, block, shared, (cudaStream_t)b2_cuda_stream(q)>>>(static_cast<P>(args)...);
         e = cudaGetLastError();
@@ -49,20 +50,30 @@ __device__ static inline float k_exp(float x) { return __expf(x); }
 __device__ static inline float k_log(float x) { return __logf(x); }
 __device__ static inline float k_rsqrt(float x) { return rsqrtf(x); }
 
-/* ---- asynchronous copies of 16 bytes, global to shared (sm_80) ---------------------------------------------- */
-__device__ static inline unsigned k_shared_address(const void *p) { return (unsigned)__cvta_generic_to_shared(p); }
+/* ---- asynchronous copies of 16 bytes, global to shared (sm_80)
+ * ---------------------------------------------- */
+__device__ static inline unsigned k_shared_address(const void *p)
+{
+    return (unsigned)__cvta_generic_to_shared(p);
+}
 /* Bytes past `bytes` (0 to 16) are written as zero; `from` is not read then. */
 __device__ static inline void k_copy_async16(void *to, const void *from, int bytes)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(k_shared_address(to)), "l"(from), "r"(bytes) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(k_shared_address(to)), "l"(from),
+                 "r"(bytes)
+                 : "memory");
 }
 __device__ static inline void k_copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* Waits until at most N of the groups committed last are still on their way. */
-template <int N> __device__ static inline void k_copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+template <int N> __device__ static inline void k_copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 
-/* ---- tensor cores: one warp, all 32 lanes; g = lane/4, t = lane%4 ------------------------------------------- */
-/* Four 8x8 matrices of b16 from shared memory: matrix m takes its 8 row addresses from lanes 8m to 8m+7; a lane gets
- * elements 2t, 2t+1 of row g. */
+/* ---- tensor cores: one warp, all 32 lanes; g = lane/4, t = lane%4
+ * ------------------------------------------- */
+/* Four 8x8 matrices of b16 from shared memory: matrix m takes its 8 row addresses from lanes 8m to 8m+7; a
+ * lane gets elements 2t, 2t+1 of row g. */
 __device__ static inline void k_ldmatrix_x4(uint32_t r[4], const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -83,7 +94,8 @@ __device__ static inline void k_ldmatrix_x4_trans(uint32_t r[4], const void *row
  * d: (g, 2t), (g, 2t+1), (g+8, 2t), (g+8, 2t+1). */
 __device__ static inline void k_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+                 "{%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -112,8 +124,8 @@ __device__ static inline float k_warp_max(float x)
     for (int d = 16; d > 0; d >>= 1) x = fmaxf(x, __shfl_xor_sync(K_ALL_LANES, x, d));
     return x;
 }
-/* Sum over a block of up to 1024 threads (a multiple of 32), in every thread. `room`: 32 floats of shared memory, free
- * again after the call. */
+/* Sum over a block of up to 1024 threads (a multiple of 32), in every thread. `room`: 32 floats of shared
+ * memory, free again after the call. */
 __device__ static inline float k_block_sum(float x, float *room)
 {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = (blockDim.x + 31) >> 5;

@@ -1,5 +1,5 @@
-/* Activations, gated products, casts and sums: one pass over memory, which bounds them. A thread reads all it needs before it
- * writes, because outputs may be inputs. */
+/* Activations, gated products, casts and sums: one pass over memory, which bounds them. A thread reads all
+ * it needs before it writes, because outputs may be inputs. */
 #include "kernels/cuda/vectors.cuh"
 
 enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
@@ -7,7 +7,10 @@ enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
 __device__ static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 /* erfc instead of 1 + erf, and a sigmoid instead of 1 + tanh, keep the digits of the left tail. */
 __device__ static inline float normal_cdf(float x) { return 0.5f * erfcf(-x * 0.70710678118654752440f); }
-__device__ static inline float gelu_new_cdf(float x) { return sigmoid(1.59576912160573071176f * (x + 0.044715f * x * x * x)); }
+__device__ static inline float gelu_new_cdf(float x)
+{
+    return sigmoid(1.59576912160573071176f * (x + 0.044715f * x * x * x));
+}
 
 template <int Fn> __device__ static inline float apply(float x)
 {
@@ -26,7 +29,8 @@ template <int Fn> __device__ static inline float slope(float x)
     return p + x * p * gelu_new_cdf(-x) * 1.59576912160573071176f * (1.0f + 3.0f * 0.044715f * x * x);
 }
 
-/* Calls f(k, i) for each vector of this thread, its k-th, which starts at element i; the block's lie side by side. */
+/* Calls f(k, i) for each vector of this thread, its k-th, which starts at element i; the block's lie side
+ * by side. */
 template <int V, class F> __device__ static inline void for_each(int64_t n, F f)
 {
     const int64_t first = ((int64_t)blockIdx.x * THREADS * EACH + threadIdx.x) * V;
@@ -37,8 +41,10 @@ template <int V, class F> __device__ static inline void for_each(int64_t n, F f)
     }
 }
 
-/* 6 bytes an element (bf16) or 8. erf GELU: some 45 instructions an element, near balance on A100 and H100. */
-template <class T, int Fn, int V> __global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const float *x, int64_t n)
+/* 6 bytes an element (bf16) or 8. erf GELU: some 45 instructions an element, near balance on A100 and
+ * H100. */
+template <class T, int Fn, int V>
+__global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const float *x, int64_t n)
 {
     float v[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
@@ -50,7 +56,9 @@ template <class T, int Fn, int V> __global__ void __launch_bounds__(THREADS) act
 }
 
 /* 12 bytes an element. dx may be dy. */
-template <int Fn, int V> __global__ void __launch_bounds__(THREADS) act_bwd_kernel(float *dx, const float *dy, const float *x, int64_t n)
+template <int Fn, int V>
+__global__ void __launch_bounds__(THREADS)
+    act_bwd_kernel(float *dx, const float *dy, const float *x, int64_t n)
 {
     float v[EACH][V], d[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
@@ -72,7 +80,8 @@ __device__ static inline int64_t gate_at(int64_t i, int f)
 }
 
 /* 10 bytes an element (bf16) or 12. V > 1: f is a multiple of it, and so is n. */
-template <class T, int Fn, int V> __global__ void __launch_bounds__(THREADS) glu_fwd_kernel(T *y, const float *gu, int64_t n, int f)
+template <class T, int Fn, int V>
+__global__ void __launch_bounds__(THREADS) glu_fwd_kernel(T *y, const float *gu, int64_t n, int f)
 {
     float g[EACH][V], u[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
@@ -88,7 +97,9 @@ template <class T, int Fn, int V> __global__ void __launch_bounds__(THREADS) glu
 }
 
 /* 20 bytes an element. */
-template <int Fn, int V> __global__ void __launch_bounds__(THREADS) glu_bwd_kernel(float *dgu, const float *dy, const float *gu, int64_t n, int f)
+template <int Fn, int V>
+__global__ void __launch_bounds__(THREADS)
+    glu_bwd_kernel(float *dgu, const float *dy, const float *gu, int64_t n, int f)
 {
     float g[EACH][V], u[EACH][V], d[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
@@ -111,7 +122,8 @@ template <int Fn, int V> __global__ void __launch_bounds__(THREADS) glu_bwd_kern
 }
 
 /* 6 bytes an element (bf16) or 8. */
-template <class T, int V> __global__ void __launch_bounds__(THREADS) cast_kernel(T *y, const float *x, int64_t n)
+template <class T, int V>
+__global__ void __launch_bounds__(THREADS) cast_kernel(T *y, const float *x, int64_t n)
 {
     float v[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
@@ -133,10 +145,12 @@ template <int V> __global__ void __launch_bounds__(THREADS) add_kernel(float *y,
     });
 }
 
-/* Cols columns a block, over whose rows its threads take turns; their sums are added as a tree. 4 bytes an element of dy: narrow
- * matrices take 8 columns a block, one 32-byte sector a row, to have blocks enough. */
+/* Cols columns a block, over whose rows its threads take turns; their sums are added as a tree. 4 bytes an
+ * element of dy: narrow matrices take 8 columns a block, one 32-byte sector a row, to have blocks enough. */
 enum { BIAS_THREADS = 512 };
-template <int Cols> __global__ void __launch_bounds__(BIAS_THREADS) bias_grad_kernel(float *db, const float *dy, int ldy, int m, int n)
+template <int Cols>
+__global__ void __launch_bounds__(BIAS_THREADS)
+    bias_grad_kernel(float *db, const float *dy, int ldy, int m, int n)
 {
     SHARED_ARR(float, part, BIAS_THREADS);
     constexpr int turns = BIAS_THREADS / Cols;
@@ -174,7 +188,8 @@ template <class T> static void act_fwd(b2_queue *q, void *y, const float *x, int
 #undef LAUNCH
 }
 
-template <class T> static void act_bwd(b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn)
+template <class T>
+static void act_bwd(b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn)
 {
 #define LAUNCH(F, V) k_launch(q, (act_bwd_kernel<F, V>), blocks(n, V), THREADS, 0, dx, dy, x, n)
     BY_FUNCTION(fn, k_fits<4>(dx, dy, x), LAUNCH)
@@ -190,19 +205,23 @@ template <class T> static void glu_fwd(b2_queue *q, void *y, const float *gu, in
     const int step = slab(rows, f);
     for (int64_t r = 0; r < rows; r += step) {
         const int64_t n = (r + step < rows ? step : rows - r) * f;
-#define LAUNCH(F, V) k_launch(q, (glu_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y + r * f, gu + 2 * r * f, n, f)
+#define LAUNCH(F, V)                                                                                         \
+    k_launch(q, (glu_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y + r * f, gu + 2 * r * f, n, f)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
     }
 }
 
-template <class T> static void glu_bwd(b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn)
+template <class T>
+static void glu_bwd(b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn)
 {
     const bool fits = f % 4 == 0 && k_fits<4>(dgu, dy, gu);
     const int step = slab(rows, f);
     for (int64_t r = 0; r < rows; r += step) {
         const int64_t n = (r + step < rows ? step : rows - r) * f;
-#define LAUNCH(F, V) k_launch(q, (glu_bwd_kernel<F, V>), blocks(n, V), THREADS, 0, dgu + 2 * r * f, dy + r * f, gu + 2 * r * f, n, f)
+#define LAUNCH(F, V)                                                                                         \
+    k_launch(q, (glu_bwd_kernel<F, V>), blocks(n, V), THREADS, 0, dgu + 2 * r * f, dy + r * f,               \
+             gu + 2 * r * f, n, f)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
     }
@@ -233,10 +252,12 @@ template <class T> static void bias_grad(b2_queue *q, float *db, const float *dy
         k_launch(q, bias_grad_kernel<8>, k_blocks(n, 8), BIAS_THREADS, 0, db, dy, ldy, m, n);
 }
 
-K_EXPORT(act_fwd, (b2_queue *q, void *y, const float *x, int64_t n, int fn), (q, y, x, n, fn))
-K_EXPORT(act_bwd, (b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn), (q, dx, dy, x, n, fn))
-K_EXPORT(glu_fwd, (b2_queue *q, void *y, const float *gu, int rows, int f, int fn), (q, y, gu, rows, f, fn))
-K_EXPORT(glu_bwd, (b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn), (q, dgu, dy, gu, rows, f, fn))
-K_EXPORT(cast, (b2_queue *q, void *y, const float *x, int64_t n), (q, y, x, n))
-K_EXPORT(add, (b2_queue *q, float *y, const float *x, int64_t n), (q, y, x, n))
-K_EXPORT(bias_grad, (b2_queue *q, float *db, const float *dy, int ldy, int m, int n), (q, db, dy, ldy, m, n))
+K_EXPORT(act_fwd, (b2_queue * q, void *y, const float *x, int64_t n, int fn), (q, y, x, n, fn))
+K_EXPORT(act_bwd, (b2_queue * q, float *dx, const float *dy, const float *x, int64_t n, int fn),
+         (q, dx, dy, x, n, fn))
+K_EXPORT(glu_fwd, (b2_queue * q, void *y, const float *gu, int rows, int f, int fn), (q, y, gu, rows, f, fn))
+K_EXPORT(glu_bwd, (b2_queue * q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn),
+         (q, dgu, dy, gu, rows, f, fn))
+K_EXPORT(cast, (b2_queue * q, void *y, const float *x, int64_t n), (q, y, x, n))
+K_EXPORT(add, (b2_queue * q, float *y, const float *x, int64_t n), (q, y, x, n))
+K_EXPORT(bias_grad, (b2_queue * q, float *db, const float *dy, int ldy, int m, int n), (q, db, dy, ldy, m, n))

@@ -1,5 +1,6 @@
-/* Dropout with the CPU's very masks: a block works within one sample, whose key one thread makes. Memory bounds it (some 25
- * instructions an element): one read, one write; 4 bytes an element for bf16, 8 for f32. */
+/* Dropout with the CPU's very masks: a block works within one sample, whose key one thread makes. Memory
+ * bounds it (some 25 instructions an element): one read, one write; 4 bytes an element for bf16, 8 for
+ * f32. */
 #include "kernels/cuda/vectors.cuh"
 
 enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
@@ -38,7 +39,8 @@ template <int V> __device__ static inline void drop(float *v, uint64_t key, int6
 }
 
 /* y may be x: all is read before anything is written. V > 1: per_sample is a multiple of it. */
-template <class T, int V> __global__ void __launch_bounds__(THREADS) dropout_kernel(T *y, const T *x, const mask m)
+template <class T, int V>
+__global__ void __launch_bounds__(THREADS) dropout_kernel(T *y, const T *x, const mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * m.per_sample;
     float v[EACH][V];
@@ -50,7 +52,9 @@ template <class T, int V> __global__ void __launch_bounds__(THREADS) dropout_ker
     });
 }
 
-template <int V> __global__ void __launch_bounds__(THREADS) dropout_add_kernel(float *y, const float *x, float beta, const mask m)
+template <int V>
+__global__ void __launch_bounds__(THREADS)
+    dropout_add_kernel(float *y, const float *x, float beta, const mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * m.per_sample;
     float v[EACH][V], old[EACH][V];
@@ -77,18 +81,23 @@ static mask mask_of(b2_queue *q, int64_t per_sample, float p, uint32_t site)
     return {b2_cuda_step(q), per_sample, site, b2_drop_limit(p), 1.0f / (1.0f - p)};
 }
 
-template <class T> static void dropout(b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p, uint32_t site)
+template <class T>
+static void dropout(b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p,
+                    uint32_t site)
 {
     constexpr int V = 16 / sizeof(T);
     const mask m = mask_of(q, per_sample, p, site);
     if (per_sample % V == 0 && k_fits<V>((T *)y, (const T *)x))
-        k_launch(q, (dropout_kernel<T, V>), grid_of(per_sample, samples, V), THREADS, 0, (T *)y, (const T *)x, m);
+        k_launch(q, (dropout_kernel<T, V>), grid_of(per_sample, samples, V), THREADS, 0, (T *)y, (const T *)x,
+                 m);
     else
-        k_launch(q, (dropout_kernel<T, 1>), grid_of(per_sample, samples, 1), THREADS, 0, (T *)y, (const T *)x, m);
+        k_launch(q, (dropout_kernel<T, 1>), grid_of(per_sample, samples, 1), THREADS, 0, (T *)y, (const T *)x,
+                 m);
 }
 
 template <class T>
-static void dropout_add(b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p, uint32_t site, float beta)
+static void dropout_add(b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p,
+                        uint32_t site, float beta)
 {
     const mask m = mask_of(q, per_sample, p, site);
     if (per_sample % 4 == 0 && k_fits<4>(y, x))
@@ -97,6 +106,10 @@ static void dropout_add(b2_queue *q, float *y, const float *x, int64_t per_sampl
         k_launch(q, dropout_add_kernel<1>, grid_of(per_sample, samples, 1), THREADS, 0, y, x, beta, m);
 }
 
-K_EXPORT(dropout, (b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p, uint32_t site), (q, y, x, per_sample, samples, p, site))
-K_EXPORT(dropout_add, (b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p, uint32_t site, float beta),
+K_EXPORT(dropout,
+         (b2_queue * q, void *y, const void *x, int64_t per_sample, int samples, float p, uint32_t site),
+         (q, y, x, per_sample, samples, p, site))
+K_EXPORT(dropout_add,
+         (b2_queue * q, float *y, const float *x, int64_t per_sample, int samples, float p, uint32_t site,
+          float beta),
          (q, y, x, per_sample, samples, p, site, beta))

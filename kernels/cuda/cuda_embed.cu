@@ -1,11 +1,13 @@
-/* Embeddings, image patches, rows shared by a batch, the KV cache, T5's relative bias: copies and gathers, bound by memory. Sums
- * are taken by one thread each, in order: no atomics, the same bits always. */
+/* Embeddings, image patches, rows shared by a batch, the KV cache, T5's relative bias: copies and gathers,
+ * bound by memory. Sums are taken by one thread each, in order: no atomics, the same bits always. */
 #include "kernels/cuda/vectors.cuh"
 
 enum { THREADS = 256, ROW_THREADS = 128 }; /* ROW_THREADS: of kernels with a row a block */
 
 /* A row a block; 8 bytes an element, 6 from bf16. */
-template <class W, int V> __global__ void __launch_bounds__(ROW_THREADS) embed_kernel(float *y, const W *table, const float *image, const int32_t *ids, int cols)
+template <class W, int V>
+__global__ void __launch_bounds__(ROW_THREADS)
+    embed_kernel(float *y, const W *table, const float *image, const int32_t *ids, int cols)
 {
     const int id = ids[blockIdx.x];
     float *to = y + (int64_t)blockIdx.x * cols;
@@ -20,8 +22,8 @@ template <class W, int V> __global__ void __launch_bounds__(ROW_THREADS) embed_k
     }
 }
 
-/* Bit l: has id number first + 32*warp + l the value `id`? For the block's ids from `first` on, in every thread; room: 8 words,
- * free again after a barrier. */
+/* Bit l: has id number first + 32*warp + l the value `id`? For the block's ids from `first` on, in every
+ * thread; room: 8 words, free again after a barrier. */
 __device__ static inline void same_ids(unsigned *room, const int32_t *ids, int first, int end, int id)
 {
     const int j = first + (int)threadIdx.x;
@@ -30,8 +32,10 @@ __device__ static inline void same_ids(unsigned *room, const int32_t *ids, int f
     __syncthreads();
 }
 
-/* to += the rows of dy that `found` names (row 0 is dy's first), in order; eight of them on their way at once. */
-template <int V> __device__ static inline void add_rows(float *sum, unsigned found, const float *dy, int64_t cols)
+/* to += the rows of dy that `found` names (row 0 is dy's first), in order; eight of them on their way at
+ * once. */
+template <int V>
+__device__ static inline void add_rows(float *sum, unsigned found, const float *dy, int64_t cols)
 {
     for (int l = 0; l < 32; l += 8) {
         float v[8][V];
@@ -48,9 +52,10 @@ template <int V> __device__ static inline void add_rows(float *sum, unsigned fou
     }
 }
 
-/* A row and THREADS * V columns a block. The first row of each id adds up all rows of that id. At least 8 bytes an element of dy;
- * every block reads the ids, so rows^2 * 4 bytes from the cache. */
-template <int V> __global__ void __launch_bounds__(THREADS)
+/* A row and THREADS * V columns a block. The first row of each id adds up all rows of that id. At least 8
+ * bytes an element of dy; every block reads the ids, so rows^2 * 4 bytes from the cache. */
+template <int V>
+__global__ void __launch_bounds__(THREADS)
     embed_bwd_kernel(float *dtable, float *dimage, const float *dy, const int32_t *ids, int rows, int cols)
 {
     SHARED_ARR(unsigned, found, THREADS / 32);
@@ -68,7 +73,8 @@ template <int V> __global__ void __launch_bounds__(THREADS)
     if (first && here) k_get<V>(sum, dtable + (int64_t)id * cols + c);
     for (int at = row; at < (first ? rows : 0); at += THREADS) {
         same_ids(found, ids, at, rows, id);
-        for (int w = 0; here && w < THREADS / 32; w++) add_rows<V>(sum, found[w], dy + (int64_t)(at + 32 * w) * cols + c, cols);
+        for (int w = 0; here && w < THREADS / 32; w++)
+            add_rows<V>(sum, found[w], dy + (int64_t)(at + 32 * w) * cols + c, cols);
         __syncthreads();
     }
     if (first && here) k_put<V>(dtable + (int64_t)id * cols + c, sum);
@@ -79,10 +85,12 @@ template <int V> __global__ void __launch_bounds__(THREADS)
 }
 
 /* A patch a block: element e of it is (channel, ky, kx). 6 bytes an element (bf16) or 8. */
-template <class T> __global__ void __launch_bounds__(THREADS) patchify_kernel(T *y, const float *pixels, int size, int patch)
+template <class T>
+__global__ void __launch_bounds__(THREADS) patchify_kernel(T *y, const float *pixels, int size, int patch)
 {
     const int g = size / patch, p = blockIdx.x, area = patch * patch, n = 3 * area;
-    const float *corner = pixels + (int64_t)blockIdx.y * 3 * size * size + (int64_t)(p / g) * patch * size + (int64_t)(p % g) * patch;
+    const float *corner = pixels + (int64_t)blockIdx.y * 3 * size * size + (int64_t)(p / g) * patch * size +
+                          (int64_t)(p % g) * patch;
     T *to = y + ((int64_t)blockIdx.y * g * g + p) * n;
 #pragma unroll 4
     for (int e = threadIdx.x; e < n; e += THREADS) {
@@ -92,8 +100,10 @@ template <class T> __global__ void __launch_bounds__(THREADS) patchify_kernel(T 
 }
 
 /* A token a block; 12 bytes an element, pos from the cache. */
-template <int V> __global__ void __launch_bounds__(ROW_THREADS)
-    vit_embed_kernel(float *__restrict__ x, const float *__restrict__ patches, const float *__restrict__ cls, const float *__restrict__ pos, int n, int cols)
+template <int V>
+__global__ void __launch_bounds__(ROW_THREADS)
+    vit_embed_kernel(float *__restrict__ x, const float *__restrict__ patches, const float *__restrict__ cls,
+                     const float *__restrict__ pos, int n, int cols)
 {
     const int t = blockIdx.x;
     const float *from = t == 0 ? cls : patches + ((int64_t)blockIdx.y * n + t - 1) * cols;
@@ -110,9 +120,10 @@ template <int V> __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 /* A token, ROW_THREADS * V columns and all samples a block, samples in order; 8 bytes an element. */
-template <int V> __global__ void __launch_bounds__(ROW_THREADS)
-    vit_embed_bwd_kernel(float *__restrict__ dpatches, float *__restrict__ dcls, float *__restrict__ dpos, const float *__restrict__ dx, int batch, int n,
-                         int cols)
+template <int V>
+__global__ void __launch_bounds__(ROW_THREADS)
+    vit_embed_bwd_kernel(float *__restrict__ dpatches, float *__restrict__ dcls, float *__restrict__ dpos,
+                         const float *__restrict__ dx, int batch, int n, int cols)
 {
     const int t = blockIdx.x, c = (blockIdx.y * ROW_THREADS + threadIdx.x) * V;
     if (c >= cols) return;
@@ -145,7 +156,8 @@ template <int V> __global__ void __launch_bounds__(THREADS) tile_kernel(float *y
 }
 
 /* 4 bytes an element of dy: one element a thread, because n is small (query tokens) and copies are many. */
-__global__ void __launch_bounds__(ROW_THREADS) tile_bwd_kernel(float *dx, const float *dy, int copies, int64_t n)
+__global__ void __launch_bounds__(ROW_THREADS)
+    tile_bwd_kernel(float *dx, const float *dy, int copies, int64_t n)
 {
     const int64_t i = (int64_t)blockIdx.x * ROW_THREADS + threadIdx.x;
     if (i >= n) return;
@@ -156,8 +168,10 @@ __global__ void __launch_bounds__(ROW_THREADS) tile_bwd_kernel(float *dx, const 
 }
 
 /* An item a block, keys or values by blockIdx.y; 8 bytes an element. */
-template <int V> __global__ void __launch_bounds__(ROW_THREADS)
-    kv_append_kernel(float *kcache, float *vcache, const float *kv, int ld, int k0, int v0, const int32_t *pos, int cap, int cols)
+template <int V>
+__global__ void __launch_bounds__(ROW_THREADS)
+    kv_append_kernel(float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+                     const int32_t *pos, int cap, int cols)
 {
     float *to = (blockIdx.y ? vcache : kcache) + ((int64_t)blockIdx.x * cap + pos[blockIdx.x]) * cols;
     const float *from = kv + (int64_t)blockIdx.x * ld + (blockIdx.y ? v0 : k0);
@@ -169,7 +183,8 @@ template <int V> __global__ void __launch_bounds__(ROW_THREADS)
     }
 }
 
-/* T5Attention._relative_position_bucket: half the buckets exact, the rest logarithmic; `octave` is log(max_distance/exact). */
+/* T5Attention._relative_position_bucket: half the buckets exact, the rest logarithmic; `octave` is
+ * log(max_distance/exact). */
 __device__ static int bucket(int relative, int buckets, float octave, int bidirectional)
 {
     int base = 0, n = -relative;
@@ -186,16 +201,19 @@ __device__ static int bucket(int relative, int buckets, float octave, int bidire
 }
 
 /* Small: heads * n, bound by the launch. */
-__global__ void __launch_bounds__(THREADS) relbias_kernel(float *bias, const float *table, int heads, int buckets, float octave, int bidirectional, int zero, int n)
+__global__ void __launch_bounds__(THREADS)
+    relbias_kernel(float *bias, const float *table, int heads, int buckets, float octave, int bidirectional,
+                   int zero, int n)
 {
     const int c = blockIdx.x * THREADS + threadIdx.x, h = blockIdx.y;
     if (c < n) bias[(int64_t)h * n + c] = table[bucket(c - zero, buckets, octave, bidirectional) * heads + h];
 }
 
-/* A head a block: THREADS distances at a time are put into their buckets, then a thread for each bucket adds up what is its own, in
- * order. Small, bound by the latency of shared memory. */
+/* A head a block: THREADS distances at a time are put into their buckets, then a thread for each bucket
+ * adds up what is its own, in order. Small, bound by the latency of shared memory. */
 __global__ void __launch_bounds__(THREADS)
-    relbias_bwd_kernel(float *dtable, const float *dbias, int heads, int buckets, float octave, int bidirectional, int zero, int n)
+    relbias_bwd_kernel(float *dtable, const float *dbias, int heads, int buckets, float octave,
+                       int bidirectional, int zero, int n)
 {
     SHARED_ARR(int, where, THREADS);
     SHARED_ARR(float, value, THREADS);
@@ -221,7 +239,9 @@ static float octave_of(int buckets, int max_distance, int bidirectional)
     return (float)log((double)max_distance / exact);
 }
 
-template <class W> static void embed(b2_queue *q, float *y, const W *table, const float *image, const int32_t *ids, int rows, int cols)
+template <class W>
+static void embed(b2_queue *q, float *y, const W *table, const float *image, const int32_t *ids, int rows,
+                  int cols)
 {
     if (cols % 4 == 0 && k_fits<4>(y, image) && k_fits<4>(table))
         k_launch(q, (embed_kernel<W, 4>), rows, ROW_THREADS, 0, y, table, image, ids, cols);
@@ -229,32 +249,43 @@ template <class W> static void embed(b2_queue *q, float *y, const W *table, cons
         k_launch(q, (embed_kernel<W, 1>), rows, ROW_THREADS, 0, y, table, image, ids, cols);
 }
 
-template <class T> static void embed_wf32(b2_queue *q, float *y, const float *table, const float *image, const int32_t *ids, int rows, int cols)
+template <class T>
+static void embed_wf32(b2_queue *q, float *y, const float *table, const float *image, const int32_t *ids,
+                       int rows, int cols)
 {
     embed(q, y, table, image, ids, rows, cols);
 }
 
-template <class T> static void embed_wbf16(b2_queue *q, float *y, const uint16_t *table, const float *image, const int32_t *ids, int rows, int cols)
+template <class T>
+static void embed_wbf16(b2_queue *q, float *y, const uint16_t *table, const float *image, const int32_t *ids,
+                        int rows, int cols)
 {
     embed(q, y, (const bf16 *)table, image, ids, rows, cols);
 }
 
-template <class T> static void embed_bwd(b2_queue *q, float *dtable, float *dimage, const float *dy, const int32_t *ids, int rows, int cols)
+template <class T>
+static void embed_bwd(b2_queue *q, float *dtable, float *dimage, const float *dy, const int32_t *ids,
+                      int rows, int cols)
 {
     if (cols % 4 == 0 && k_fits<4>(dtable, dimage, dy))
-        k_launch(q, embed_bwd_kernel<4>, dim3((unsigned)rows, (unsigned)k_blocks(cols, THREADS * 4)), THREADS, 0, dtable, dimage, dy, ids, rows, cols);
+        k_launch(q, embed_bwd_kernel<4>, dim3((unsigned)rows, (unsigned)k_blocks(cols, THREADS * 4)), THREADS,
+                 0, dtable, dimage, dy, ids, rows, cols);
     else
-        k_launch(q, embed_bwd_kernel<1>, dim3((unsigned)rows, (unsigned)k_blocks(cols, THREADS)), THREADS, 0, dtable, dimage, dy, ids, rows, cols);
-}
-
-template <class T> static void patchify(b2_queue *q, void *y, const float *pixels, int batch, int size, int patch)
-{
-    const int g = size / patch;
-    k_launch(q, patchify_kernel<T>, dim3((unsigned)(g * g), (unsigned)batch), THREADS, 0, (T *)y, pixels, size, patch);
+        k_launch(q, embed_bwd_kernel<1>, dim3((unsigned)rows, (unsigned)k_blocks(cols, THREADS)), THREADS, 0,
+                 dtable, dimage, dy, ids, rows, cols);
 }
 
 template <class T>
-static void vit_embed_fwd(b2_queue *q, float *x, const float *patches, const float *cls, const float *pos, int batch, int n, int cols)
+static void patchify(b2_queue *q, void *y, const float *pixels, int batch, int size, int patch)
+{
+    const int g = size / patch;
+    k_launch(q, patchify_kernel<T>, dim3((unsigned)(g * g), (unsigned)batch), THREADS, 0, (T *)y, pixels,
+             size, patch);
+}
+
+template <class T>
+static void vit_embed_fwd(b2_queue *q, float *x, const float *patches, const float *cls, const float *pos,
+                          int batch, int n, int cols)
 {
     const dim3 grid((unsigned)(n + 1), (unsigned)batch);
     if (cols % 4 == 0 && k_fits<4>(x, patches, cls, pos))
@@ -263,23 +294,28 @@ static void vit_embed_fwd(b2_queue *q, float *x, const float *patches, const flo
         k_launch(q, vit_embed_kernel<1>, grid, ROW_THREADS, 0, x, patches, cls, pos, n, cols);
 }
 
-template <class T> static void vit_embed_bwd(b2_queue *q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch, int n, int cols)
+template <class T>
+static void vit_embed_bwd(b2_queue *q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch,
+                          int n, int cols)
 {
     if (batch == 0) return;
     if (cols % 4 == 0 && k_fits<4>(dpatches, dcls, dpos, dx))
-        k_launch(q, vit_embed_bwd_kernel<4>, dim3((unsigned)(n + 1), (unsigned)k_blocks(cols, ROW_THREADS * 4)), ROW_THREADS, 0, dpatches, dcls, dpos, dx,
-                 batch, n, cols);
+        k_launch(q, vit_embed_bwd_kernel<4>,
+                 dim3((unsigned)(n + 1), (unsigned)k_blocks(cols, ROW_THREADS * 4)), ROW_THREADS, 0, dpatches,
+                 dcls, dpos, dx, batch, n, cols);
     else
-        k_launch(q, vit_embed_bwd_kernel<1>, dim3((unsigned)(n + 1), (unsigned)k_blocks(cols, ROW_THREADS)), ROW_THREADS, 0, dpatches, dcls, dpos, dx, batch,
-                 n, cols);
+        k_launch(q, vit_embed_bwd_kernel<1>, dim3((unsigned)(n + 1), (unsigned)k_blocks(cols, ROW_THREADS)),
+                 ROW_THREADS, 0, dpatches, dcls, dpos, dx, batch, n, cols);
 }
 
 template <class T> static void tile_fwd(b2_queue *q, float *y, const float *x, int copies, int64_t n)
 {
     if (n % 4 == 0 && k_fits<4>(y, x))
-        k_launch(q, tile_kernel<4>, dim3((unsigned)k_blocks(n, THREADS * 4), (unsigned)copies), THREADS, 0, y, x, n);
+        k_launch(q, tile_kernel<4>, dim3((unsigned)k_blocks(n, THREADS * 4), (unsigned)copies), THREADS, 0, y,
+                 x, n);
     else
-        k_launch(q, tile_kernel<1>, dim3((unsigned)k_blocks(n, THREADS), (unsigned)copies), THREADS, 0, y, x, n);
+        k_launch(q, tile_kernel<1>, dim3((unsigned)k_blocks(n, THREADS), (unsigned)copies), THREADS, 0, y, x,
+                 n);
 }
 
 template <class T> static void tile_bwd(b2_queue *q, float *dx, const float *dy, int copies, int64_t n)
@@ -288,47 +324,68 @@ template <class T> static void tile_bwd(b2_queue *q, float *dx, const float *dy,
 }
 
 template <class T>
-static void kv_append(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0, const int32_t *pos, int batch, int cap, int cols)
+static void kv_append(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+                      const int32_t *pos, int batch, int cap, int cols)
 {
     const dim3 grid((unsigned)batch, 2);
     if (cols % 4 == 0 && ld % 4 == 0 && k_fits<4>(kcache, vcache, kv + k0, kv + v0))
-        k_launch(q, kv_append_kernel<4>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap, cols);
+        k_launch(q, kv_append_kernel<4>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap,
+                 cols);
     else
-        k_launch(q, kv_append_kernel<1>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap, cols);
+        k_launch(q, kv_append_kernel<1>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap,
+                 cols);
 }
 
 template <class T>
-static void relbias_fwd(b2_queue *q, float *bias, const float *table, int heads, int buckets, int max_distance, int bidirectional, int zero, int n)
+static void relbias_fwd(b2_queue *q, float *bias, const float *table, int heads, int buckets,
+                        int max_distance, int bidirectional, int zero, int n)
 {
-    k_launch(q, relbias_kernel, dim3((unsigned)k_blocks(n, THREADS), (unsigned)heads), THREADS, 0, bias, table, heads, buckets,
-             octave_of(buckets, max_distance, bidirectional), bidirectional, zero, n);
+    k_launch(q, relbias_kernel, dim3((unsigned)k_blocks(n, THREADS), (unsigned)heads), THREADS, 0, bias,
+             table, heads, buckets, octave_of(buckets, max_distance, bidirectional), bidirectional, zero, n);
 }
 
 template <class T>
-static void relbias_bwd(b2_queue *q, float *dtable, const float *dbias, int heads, int buckets, int max_distance, int bidirectional, int zero, int n)
+static void relbias_bwd(b2_queue *q, float *dtable, const float *dbias, int heads, int buckets,
+                        int max_distance, int bidirectional, int zero, int n)
 {
     if (n > 0)
-        k_launch(q, relbias_bwd_kernel, heads, THREADS, 0, dtable, dbias, heads, buckets, octave_of(buckets, max_distance, bidirectional), bidirectional, zero,
-                 n);
+        k_launch(q, relbias_bwd_kernel, heads, THREADS, 0, dtable, dbias, heads, buckets,
+                 octave_of(buckets, max_distance, bidirectional), bidirectional, zero, n);
 }
 
-K_EXPORT(embed_wf32, (b2_queue *q, float *y, const float *table, const float *image, const int32_t *ids, int rows, int cols),
+K_EXPORT(embed_wf32,
+         (b2_queue * q, float *y, const float *table, const float *image, const int32_t *ids, int rows,
+          int cols),
          (q, y, table, image, ids, rows, cols))
-K_EXPORT(embed_wbf16, (b2_queue *q, float *y, const uint16_t *table, const float *image, const int32_t *ids, int rows, int cols),
+K_EXPORT(embed_wbf16,
+         (b2_queue * q, float *y, const uint16_t *table, const float *image, const int32_t *ids, int rows,
+          int cols),
          (q, y, table, image, ids, rows, cols))
-K_EXPORT(embed_bwd, (b2_queue *q, float *dtable, float *dimage, const float *dy, const int32_t *ids, int rows, int cols),
+K_EXPORT(embed_bwd,
+         (b2_queue * q, float *dtable, float *dimage, const float *dy, const int32_t *ids, int rows,
+          int cols),
          (q, dtable, dimage, dy, ids, rows, cols))
-K_EXPORT(patchify, (b2_queue *q, void *y, const float *pixels, int batch, int size, int patch), (q, y, pixels, batch, size, patch))
-K_EXPORT(vit_embed_fwd, (b2_queue *q, float *x, const float *patches, const float *cls, const float *pos, int batch, int n, int cols),
+K_EXPORT(patchify, (b2_queue * q, void *y, const float *pixels, int batch, int size, int patch),
+         (q, y, pixels, batch, size, patch))
+K_EXPORT(vit_embed_fwd,
+         (b2_queue * q, float *x, const float *patches, const float *cls, const float *pos, int batch, int n,
+          int cols),
          (q, x, patches, cls, pos, batch, n, cols))
-K_EXPORT(vit_embed_bwd, (b2_queue *q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch, int n, int cols),
+K_EXPORT(vit_embed_bwd,
+         (b2_queue * q, float *dpatches, float *dcls, float *dpos, const float *dx, int batch, int n,
+          int cols),
          (q, dpatches, dcls, dpos, dx, batch, n, cols))
-K_EXPORT(tile_fwd, (b2_queue *q, float *y, const float *x, int copies, int64_t n), (q, y, x, copies, n))
-K_EXPORT(tile_bwd, (b2_queue *q, float *dx, const float *dy, int copies, int64_t n), (q, dx, dy, copies, n))
+K_EXPORT(tile_fwd, (b2_queue * q, float *y, const float *x, int copies, int64_t n), (q, y, x, copies, n))
+K_EXPORT(tile_bwd, (b2_queue * q, float *dx, const float *dy, int copies, int64_t n), (q, dx, dy, copies, n))
 K_EXPORT(kv_append,
-         (b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0, const int32_t *pos, int batch, int cap, int cols),
+         (b2_queue * q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+          const int32_t *pos, int batch, int cap, int cols),
          (q, kcache, vcache, kv, ld, k0, v0, pos, batch, cap, cols))
-K_EXPORT(relbias_fwd, (b2_queue *q, float *bias, const float *table, int heads, int buckets, int max_distance, int bidirectional, int zero, int n),
+K_EXPORT(relbias_fwd,
+         (b2_queue * q, float *bias, const float *table, int heads, int buckets, int max_distance,
+          int bidirectional, int zero, int n),
          (q, bias, table, heads, buckets, max_distance, bidirectional, zero, n))
-K_EXPORT(relbias_bwd, (b2_queue *q, float *dtable, const float *dbias, int heads, int buckets, int max_distance, int bidirectional, int zero, int n),
+K_EXPORT(relbias_bwd,
+         (b2_queue * q, float *dtable, const float *dbias, int heads, int buckets, int max_distance,
+          int bidirectional, int zero, int n),
          (q, dtable, dbias, heads, buckets, max_distance, bidirectional, zero, n))

@@ -1,5 +1,6 @@
-/* Cross-entropy with its gradient in place, and the best id of a row: a block a row. Up to 32,768 logits stay in the block's
- * registers, so that a row is read once; longer ones and odd ones are read anew in each pass. Memory bounds both. */
+/* Cross-entropy with its gradient in place, and the best id of a row: a block a row. Up to 32,768 logits
+ * stay in the block's registers, so that a row is read once; longer ones and odd ones are read anew in
+ * each pass. Memory bounds both. */
 #include "kernels/cuda/vectors.cuh"
 
 struct best {
@@ -50,9 +51,10 @@ __device__ static float block_max(float x, float *room)
     return x;
 }
 
-/* 8 bytes a logit with the gradient, else 4; a row without a label is not read. The largest is taken without NaN, which comes back
- * in the sum; so does a row of nothing but -inf. */
-template <int W, int V, int P> __global__ void __launch_bounds__(W)
+/* 8 bytes a logit with the gradient, else 4; a row without a label is not read. The largest is taken
+ * without NaN, which comes back in the sum; so does a row of nothing but -inf. */
+template <int W, int V, int P>
+__global__ void __launch_bounds__(W)
     xent_kernel(float *row_loss, float *logits, const int32_t *labels, int vocab, int want_grad)
 {
     SHARED_ARR(float, room, 32);
@@ -91,7 +93,8 @@ template <int W, int V, int P> __global__ void __launch_bounds__(W)
 }
 
 /* 4 bytes a logit. */
-template <int W, int V, int P> __global__ void __launch_bounds__(W)
+template <int W, int V, int P>
+__global__ void __launch_bounds__(W)
     argmax_kernel(int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int vocab)
 {
     SHARED_ARR(best, best_room, 32);
@@ -131,21 +134,30 @@ template <int W, int V, int P> __global__ void __launch_bounds__(W)
     else                                                                                                     \
         launch(512, 1, 0)
 
-template <class T> static void xent(b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab, int want_grad)
+template <class T>
+static void xent(b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab,
+                 int want_grad)
 {
-#define LAUNCH(W, V, P) k_launch(q, (xent_kernel<W, V, P>), rows, W, 0, row_loss, logits, labels, vocab, want_grad)
+#define LAUNCH(W, V, P)                                                                                      \
+    k_launch(q, (xent_kernel<W, V, P>), rows, W, 0, row_loss, logits, labels, vocab, want_grad)
     BY_VOCAB(vocab, vocab % 4 == 0 && k_fits<4>(logits), LAUNCH);
 #undef LAUNCH
 }
 
-template <class T> static void argmax(b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int rows, int vocab)
+template <class T>
+static void argmax(b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid,
+                   int rows, int vocab)
 {
 #define LAUNCH(W, V, P) k_launch(q, (argmax_kernel<W, V, P>), rows, W, 0, ids, logp, logits, forbid, vocab)
     BY_VOCAB(vocab, vocab % 4 == 0 && k_fits<4>(logits), LAUNCH);
 #undef LAUNCH
 }
 
-K_EXPORT(xent, (b2_queue *q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab, int want_grad),
+K_EXPORT(xent,
+         (b2_queue * q, float *row_loss, float *logits, const int32_t *labels, int rows, int vocab,
+          int want_grad),
          (q, row_loss, logits, labels, rows, vocab, want_grad))
-K_EXPORT(argmax, (b2_queue *q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int rows, int vocab),
+K_EXPORT(argmax,
+         (b2_queue * q, int32_t *ids, float *logp, const float *logits, const int32_t *forbid, int rows,
+          int vocab),
          (q, ids, logp, logits, forbid, rows, vocab))

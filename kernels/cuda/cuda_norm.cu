@@ -1,18 +1,26 @@
-/* Norms. A row belongs to a warp (narrow ones) or to a block, which reads it once and keeps it in registers; rows too long for
- * that, or not of whole vectors, are read anew in each pass. Memory bounds all of them. Gradients of the weights: CHUNK rows at a
- * time into the workspace, whose chunks are added in a fixed order. */
+/* Norms. A row belongs to a warp (narrow ones) or to a block, which reads it once and keeps it in
+ * registers; rows too long for that, or not of whole vectors, are read anew in each pass. Memory bounds
+ * all of them. Gradients of the weights: CHUNK rows at a time into the workspace, whose chunks are added
+ * in a fixed order. */
 #include "kernels/cuda/vectors.cuh"
 
 enum { CHUNK = 64 };
 
 /* Who works on a row: W threads. A warp shares its block with three others. */
 template <int W> struct team {
-    enum { ROWS = W == 32 ? 4 : 1, THREADS = W * ROWS, BLOCKS = 512 / THREADS }; /* BLOCKS: a multiprocessor's, 128 registers a thread */
+    enum {
+        ROWS = W == 32 ? 4 : 1,
+        THREADS = W * ROWS,
+        BLOCKS = 512 / THREADS
+    }; /* BLOCKS: a multiprocessor's, 128 registers a thread */
     int lane;
     int64_t row;
     bool mine; /* is there such a row? */
     float *room;
-    __device__ team(float *r, int rows) : lane(threadIdx.x % W), row((int64_t)blockIdx.x * ROWS + threadIdx.x / W), mine(row < rows), room(r) {}
+    __device__ team(float *r, int rows)
+        : lane(threadIdx.x % W), row((int64_t)blockIdx.x * ROWS + threadIdx.x / W), mine(row < rows), room(r)
+    {
+    }
     /* Sums over the team, in every thread of it; room: 64 floats. */
     __device__ void sum(float &a, float &b) const
     {
@@ -33,7 +41,8 @@ template <int W> struct team {
 };
 
 /* 6 bytes an element (bf16) or 8. */
-template <class T, int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREADS)
+template <class T, int W, int V, int P>
+__global__ void __launch_bounds__(team<W>::THREADS)
     rmsnorm_fwd_kernel(T *y, float *r, const float *x, const float *w, int rows, int cols, float eps)
 {
     SHARED_ARR(float, room, 32);
@@ -72,8 +81,10 @@ template <int V> __device__ static inline void put_gradient(float *dx, float *d,
 }
 
 /* 12 bytes an element, 16 with beta. */
-template <int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREADS, team<W>::BLOCKS)
-    rmsnorm_dx_kernel(float *dx, const float *dy, const float *x, const float *r, const float *w, int rows, int cols, float beta)
+template <int W, int V, int P>
+__global__ void __launch_bounds__(team<W>::THREADS, team<W>::BLOCKS)
+    rmsnorm_dx_kernel(float *dx, const float *dy, const float *x, const float *r, const float *w, int rows,
+                      int cols, float beta)
 {
     SHARED_ARR(float, room, 32);
     const team<W> t(room, rows);
@@ -105,10 +116,12 @@ template <int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREAD
     });
 }
 
-/* 6 bytes an element (bf16), 8, or 10 and 12 with both outputs. y32 may be x: a thread reads its elements before it writes them.
- * The variance is that of the centred values: a mean far from 0 costs no digits. */
-template <class T, int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREADS)
-    layernorm_fwd_kernel(T *y, float *y32, float *stat, const float *x, const float *g, const float *b, int rows, int cols, float eps)
+/* 6 bytes an element (bf16), 8, or 10 and 12 with both outputs. y32 may be x: a thread reads its elements
+ * before it writes them. The variance is that of the centred values: a mean far from 0 costs no digits. */
+template <class T, int W, int V, int P>
+__global__ void __launch_bounds__(team<W>::THREADS)
+    layernorm_fwd_kernel(T *y, float *y32, float *stat, const float *x, const float *g, const float *b,
+                         int rows, int cols, float eps)
 {
     SHARED_ARR(float, room, 32);
     const team<W> t(room, rows);
@@ -145,8 +158,10 @@ template <class T, int W, int V, int P> __global__ void __launch_bounds__(team<W
 }
 
 /* 12 bytes an element, 16 with beta. */
-template <int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREADS, team<W>::BLOCKS)
-    layernorm_dx_kernel(float *dx, const float *dy, const float *x, const float *stat, const float *g, int rows, int cols, float beta)
+template <int W, int V, int P>
+__global__ void __launch_bounds__(team<W>::THREADS, team<W>::BLOCKS)
+    layernorm_dx_kernel(float *dx, const float *dy, const float *x, const float *stat, const float *g,
+                        int rows, int cols, float beta)
 {
     SHARED_ARR(float, room, 64);
     const team<W> t(room, rows);
@@ -186,11 +201,13 @@ template <int W, int V, int P> __global__ void __launch_bounds__(team<W>::THREAD
     });
 }
 
-/* One chunk of rows, 256 columns a block: part[chunk, c] = sum of dy*h, part_b[chunk, c] = sum of dy; h = (x - mean)*scale. Stats
- * of a row: r alone (Centred false), or mean and rstd. 8 bytes an element. */
+/* One chunk of rows, 256 columns a block: part[chunk, c] = sum of dy*h, part_b[chunk, c] = sum of dy; h =
+ * (x - mean)*scale. Stats of a row: r alone (Centred false), or mean and rstd. 8 bytes an element. */
 enum { COLUMNS = 256 };
-template <bool Centred> __global__ void __launch_bounds__(COLUMNS)
-    weight_parts_kernel(float *part, float *part_b, const float *dy, const float *x, const float *stat, int rows, int cols)
+template <bool Centred>
+__global__ void __launch_bounds__(COLUMNS)
+    weight_parts_kernel(float *part, float *part_b, const float *dy, const float *x, const float *stat,
+                        int rows, int cols)
 {
     const int c = blockIdx.x * COLUMNS + threadIdx.x, first = blockIdx.y * CHUNK;
     const int end = first + CHUNK < rows ? first + CHUNK : rows;
@@ -228,7 +245,8 @@ static size_t norm_bwd_ws(int rows, int cols, int threads)
 }
 
 template <bool Centred>
-static void weight_gradients(b2_queue *q, float *dw, float *db, const float *dy, const float *x, const float *stat, int rows, int cols, void *ws)
+static void weight_gradients(b2_queue *q, float *dw, float *db, const float *dy, const float *x,
+                             const float *stat, int rows, int cols, void *ws)
 {
     const int chunks = k_blocks(rows, CHUNK), wide = k_blocks(cols, COLUMNS);
     float *part = (float *)ws, *part_b = part + (int64_t)chunks * cols;
@@ -237,8 +255,9 @@ static void weight_gradients(b2_queue *q, float *dw, float *db, const float *dy,
     for (int64_t k = 0; k < chunks; k += 32768) {
         const int64_t row = k * CHUNK;
         const int n = chunks - k < 32768 ? (int)(chunks - k) : 32768;
-        k_launch(q, weight_parts_kernel<Centred>, dim3((unsigned)wide, (unsigned)n), COLUMNS, 0, dw ? part + k * cols : nullptr,
-                 db ? part_b + k * cols : nullptr, dy + row * cols, x + row * cols, stat + row * (Centred ? 2 : 1), (int)(rows - row), cols);
+        k_launch(q, weight_parts_kernel<Centred>, dim3((unsigned)wide, (unsigned)n), COLUMNS, 0,
+                 dw ? part + k * cols : nullptr, db ? part_b + k * cols : nullptr, dy + row * cols,
+                 x + row * cols, stat + row * (Centred ? 2 : 1), (int)(rows - row), cols);
     }
     if (dw) k_launch(q, add_parts_kernel, k_blocks(cols, 32), 256, 0, dw, part, chunks, cols);
     if (db) k_launch(q, add_parts_kernel, k_blocks(cols, 32), 256, 0, db, part_b, chunks, cols);
@@ -258,52 +277,64 @@ static void weight_gradients(b2_queue *q, float *dw, float *db, const float *dy,
         launch(256, 1, 0)
 #define GRID(W, rows) k_blocks(rows, team<W>::ROWS), (unsigned)team<W>::THREADS, 0
 
-template <class T> static void rmsnorm_fwd(b2_queue *q, void *y, float *r, const float *x, const float *w, int rows, int cols, float eps)
+template <class T>
+static void rmsnorm_fwd(b2_queue *q, void *y, float *r, const float *x, const float *w, int rows, int cols,
+                        float eps)
 {
-#define LAUNCH(W, V, P) k_launch(q, (rmsnorm_fwd_kernel<T, W, V, P>), GRID(W, rows), (T *)y, r, x, w, rows, cols, eps)
+#define LAUNCH(W, V, P)                                                                                      \
+    k_launch(q, (rmsnorm_fwd_kernel<T, W, V, P>), GRID(W, rows), (T *)y, r, x, w, rows, cols, eps)
     BY_WIDTH(cols, cols % 4 == 0 && k_fits<4>((T *)y, x, w), LAUNCH);
 #undef LAUNCH
 }
 
 template <class T>
-static void rmsnorm_bwd(b2_queue *q, float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w, int rows, int cols, float beta,
-                        void *ws)
+static void rmsnorm_bwd(b2_queue *q, float *dx, float *dw, const float *dy, const float *x, const float *r,
+                        const float *w, int rows, int cols, float beta, void *ws)
 {
     weight_gradients<false>(q, dw, nullptr, dy, x, r, rows, cols, ws);
     if (!dx) return;
-#define LAUNCH(W, V, P) k_launch(q, (rmsnorm_dx_kernel<W, V, P>), GRID(W, rows), dx, dy, x, r, w, rows, cols, beta)
+#define LAUNCH(W, V, P)                                                                                      \
+    k_launch(q, (rmsnorm_dx_kernel<W, V, P>), GRID(W, rows), dx, dy, x, r, w, rows, cols, beta)
     BY_WIDTH(cols, cols % 4 == 0 && k_fits<4>(dx, dy, x, w), LAUNCH);
 #undef LAUNCH
 }
 
 template <class T>
-static void layernorm_fwd(b2_queue *q, void *y, float *y32, float *stat, const float *x, const float *g, const float *b, int rows, int cols, float eps)
+static void layernorm_fwd(b2_queue *q, void *y, float *y32, float *stat, const float *x, const float *g,
+                          const float *b, int rows, int cols, float eps)
 {
-#define LAUNCH(W, V, P) k_launch(q, (layernorm_fwd_kernel<T, W, V, P>), GRID(W, rows), (T *)y, y32, stat, x, g, b, rows, cols, eps)
+#define LAUNCH(W, V, P)                                                                                      \
+    k_launch(q, (layernorm_fwd_kernel<T, W, V, P>), GRID(W, rows), (T *)y, y32, stat, x, g, b, rows, cols,   \
+             eps)
     BY_WIDTH(cols, cols % 4 == 0 && k_fits<4>((T *)y, y32, x, g, b), LAUNCH);
 #undef LAUNCH
 }
 
 template <class T>
-static void layernorm_bwd(b2_queue *q, float *dx, float *dg, float *db, const float *dy, const float *x, const float *stat, const float *g, int rows, int cols,
-                          float beta, void *ws)
+static void layernorm_bwd(b2_queue *q, float *dx, float *dg, float *db, const float *dy, const float *x,
+                          const float *stat, const float *g, int rows, int cols, float beta, void *ws)
 {
     weight_gradients<true>(q, dg, db, dy, x, stat, rows, cols, ws);
     if (!dx) return;
-#define LAUNCH(W, V, P) k_launch(q, (layernorm_dx_kernel<W, V, P>), GRID(W, rows), dx, dy, x, stat, g, rows, cols, beta)
+#define LAUNCH(W, V, P)                                                                                      \
+    k_launch(q, (layernorm_dx_kernel<W, V, P>), GRID(W, rows), dx, dy, x, stat, g, rows, cols, beta)
     BY_WIDTH(cols, cols % 4 == 0 && k_fits<4>(dx, dy, x, g), LAUNCH);
 #undef LAUNCH
 }
 
-K_EXPORT(rmsnorm_fwd, (b2_queue *q, void *y, float *r, const float *x, const float *w, int rows, int cols, float eps), (q, y, r, x, w, rows, cols, eps))
+K_EXPORT(rmsnorm_fwd,
+         (b2_queue * q, void *y, float *r, const float *x, const float *w, int rows, int cols, float eps),
+         (q, y, r, x, w, rows, cols, eps))
 K_EXPORT(rmsnorm_bwd,
-         (b2_queue *q, float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w, int rows, int cols, float beta, void *ws),
+         (b2_queue * q, float *dx, float *dw, const float *dy, const float *x, const float *r, const float *w,
+          int rows, int cols, float beta, void *ws),
          (q, dx, dw, dy, x, r, w, rows, cols, beta, ws))
 K_EXPORT(layernorm_fwd,
-         (b2_queue *q, void *y, float *y32, float *stat, const float *x, const float *g, const float *b, int rows, int cols, float eps),
+         (b2_queue * q, void *y, float *y32, float *stat, const float *x, const float *g, const float *b,
+          int rows, int cols, float eps),
          (q, y, y32, stat, x, g, b, rows, cols, eps))
 K_EXPORT(layernorm_bwd,
-         (b2_queue *q, float *dx, float *dg, float *db, const float *dy, const float *x, const float *stat, const float *g, int rows, int cols, float beta,
-          void *ws),
+         (b2_queue * q, float *dx, float *dg, float *db, const float *dy, const float *x, const float *stat,
+          const float *g, int rows, int cols, float beta, void *ws),
          (q, dx, dg, db, dy, x, stat, g, rows, cols, beta, ws))
 K_EXPORT_WS(norm_bwd_ws, (int rows, int cols, int threads), (rows, cols, threads))

@@ -1,5 +1,5 @@
-/* The optimizer on flat buffers: sums in double in a fixed order, and AdamW in one launch that does nothing when the step is not
- * finite. Memory bounds them. */
+/* The optimizer on flat buffers: sums in double in a fixed order, and AdamW in one launch that does
+ * nothing when the step is not finite. Memory bounds them. */
 #include "kernels/cuda/vectors.cuh"
 
 enum { THREADS = 256, EACH = 4, CHUNK = THREADS * EACH * 4 }; /* elements of a block of sums */
@@ -20,9 +20,10 @@ __device__ static double block_sum(double x, double *room)
     return warp_sum(lane < THREADS / 32 ? room[lane] : 0.0);
 }
 
-/* part[chunk] = sum of squares of its elements; which of them a thread takes does not depend on V. 4 bytes an element (and one
- * double multiply-add, which is as much as consumer cards can do). */
-template <int V> __global__ void __launch_bounds__(THREADS) squares_kernel(double *part, const float *x, int64_t n)
+/* part[chunk] = sum of squares of its elements; which of them a thread takes does not depend on V. 4 bytes
+ * an element (and one double multiply-add, which is as much as consumer cards can do). */
+template <int V>
+__global__ void __launch_bounds__(THREADS) squares_kernel(double *part, const float *x, int64_t n)
 {
     SHARED_ARR(double, room, THREADS / 32);
     float v[EACH][4];
@@ -48,7 +49,8 @@ template <int V> __global__ void __launch_bounds__(THREADS) squares_kernel(doubl
 }
 
 /* out = (add ? out : 0) + sum of x; one block, for the few numbers of a batch. */
-template <class X> __global__ void __launch_bounds__(THREADS) total_kernel(double *out, const X *x, int64_t n, bool add)
+template <class X>
+__global__ void __launch_bounds__(THREADS) total_kernel(double *out, const X *x, int64_t n, bool add)
 {
     SHARED_ARR(double, room, THREADS / 32);
     double sum = 0;
@@ -59,9 +61,10 @@ template <class X> __global__ void __launch_bounds__(THREADS) total_kernel(doubl
 }
 
 /* 28 bytes an element. A thread with nothing to do or a step that is not finite touches nothing. */
-template <int V> __global__ void __launch_bounds__(THREADS)
-    adamw_kernel(float *__restrict__ w, const float *__restrict__ g, float *__restrict__ m, float *__restrict__ v, int64_t n, float decay,
-                 const b2_step *__restrict__ step)
+template <int V>
+__global__ void __launch_bounds__(THREADS)
+    adamw_kernel(float *__restrict__ w, const float *__restrict__ g, float *__restrict__ m,
+                 float *__restrict__ v, int64_t n, float decay, const b2_step *__restrict__ step)
 {
     const int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * V, left = n - i;
     if (left <= 0 || !step->finite) return;
@@ -104,15 +107,18 @@ template <class T> static void sum(b2_queue *q, double *out, const float *x, int
     if (n > 0) k_launch(q, total_kernel<float>, 1, THREADS, 0, out, x, n, true);
 }
 
-template <class T> static void adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)
+template <class T>
+static void adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)
 {
     if (k_fits<4>(w, g, m, v))
-        k_launch(q, adamw_kernel<4>, k_blocks(n, THREADS * 4), THREADS, 0, w, g, m, v, n, decay, b2_cuda_step(q));
+        k_launch(q, adamw_kernel<4>, k_blocks(n, THREADS * 4), THREADS, 0, w, g, m, v, n, decay,
+                 b2_cuda_step(q));
     else
         k_launch(q, adamw_kernel<1>, k_blocks(n, THREADS), THREADS, 0, w, g, m, v, n, decay, b2_cuda_step(q));
 }
 
-K_EXPORT(sumsq, (b2_queue *q, double *out, const float *x, int64_t n, void *ws), (q, out, x, n, ws))
+K_EXPORT(sumsq, (b2_queue * q, double *out, const float *x, int64_t n, void *ws), (q, out, x, n, ws))
 K_EXPORT_WS(sumsq_ws, (int64_t n, int threads), (n, threads))
-K_EXPORT(sum, (b2_queue *q, double *out, const float *x, int64_t n), (q, out, x, n))
-K_EXPORT(adamw, (b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay), (q, w, g, m, v, n, decay))
+K_EXPORT(sum, (b2_queue * q, double *out, const float *x, int64_t n), (q, out, x, n))
+K_EXPORT(adamw, (b2_queue * q, float *w, const float *g, float *m, float *v, int64_t n, float decay),
+         (q, w, g, m, v, n, decay))

@@ -1,5 +1,5 @@
-/* Several neighbouring elements at a time: 16-byte accesses where pointers allow, one element at a time where not. A kernel
- * takes V, its elements an access; its launcher asks k_fits<V>. */
+/* Several neighbouring elements at a time: 16-byte accesses where pointers allow, one element at a time
+ * where not. A kernel takes V, its elements an access; its launcher asks k_fits<V>. */
 #ifndef B2_KERNELS_CUDA_VECTORS_CUH
 #define B2_KERNELS_CUDA_VECTORS_CUH
 #include "kernels/cuda/common.cuh"
@@ -9,7 +9,10 @@ template <class T, int V> struct alignas(sizeof(T) * V < 16 ? sizeof(T) * V : 16
 };
 
 /* May all of these be read V elements at a time? NULL may. */
-template <int V, class... T> static inline bool k_fits(const T *...p) { return ((((uintptr_t)p) % alignof(k_vec<T, V>) == 0) && ...); }
+template <int V, class... T> static inline bool k_fits(const T *...p)
+{
+    return ((((uintptr_t)p) % alignof(k_vec<T, V>) == 0) && ...);
+}
 
 template <int V, class T> __device__ static inline void k_get(float *to, const T *from)
 {
@@ -24,7 +27,8 @@ template <int V, class T> __device__ static inline void k_put(T *to, const float
     for (int j = 0; j < V; j++) t.v[j] = k_store<T>(from[j]);
     *(k_vec<T, V> *)to = t;
 }
-/* The same where a buffer may end before: `left` elements are there (1 or more). What is not there reads as 0. */
+/* The same where a buffer may end before: `left` elements are there (1 or more). What is not there reads
+ * as 0. */
 template <int V, class T> __device__ static inline void k_get_some(float *to, const T *from, int64_t left)
 {
     if (left >= V) {
@@ -46,11 +50,13 @@ template <int V, class T> __device__ static inline void k_put_some(T *to, const 
     }
 }
 
-/* A row shared by W threads, V elements at a time. P > 0: rows of up to SPAN elements, of which a thread keeps HELD in
- * registers from pass to pass; P = 0: rows of any length, read anew in each pass. V > 1: the length is a multiple of it. */
+/* A row shared by W threads, V elements at a time. P > 0: rows of up to SPAN elements, of which a thread
+ * keeps HELD in registers from pass to pass; P = 0: rows of any length, read anew in each pass. V > 1: the
+ * length is a multiple of it. */
 template <int W, int V, int P> struct k_span {
     enum { HELD = P ? P * V : V, SPAN = W * P * V };
-    /* Calls f(c, at) for each vector of this thread: c its first element in the row, at the first of its registers. */
+    /* Calls f(c, at) for each vector of this thread: c its first element in the row, at the first of its
+     * registers. */
     template <class F> __device__ static inline void each(int lane, int length, F f)
     {
         if (P) {

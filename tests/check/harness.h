@@ -40,8 +40,8 @@ typedef struct ck_tier {
     ck_stat stat; /* of the kernel under test */
 } ck_tier;
 
-/* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host); a slot without a
- * kernel is NULL. */
+/* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host); a slot
+ * without a kernel is NULL. */
 enum { CK_CUDA = B2_ISA_COUNT, CK_TIERS };
 __attribute__((weak)) void ck_cuda_tables(b2_kernels t[2]);
 

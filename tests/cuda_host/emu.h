@@ -1,6 +1,7 @@
-/* CUDA on the host: what kernels/cuda/common.cuh gives a kernel when a host compiler reads it. A CUDA thread is a fiber, blocks
- * run one after the other, and every wrapper checks how it is used. The scheduler is emu_core.cc; docs/kernels.md says how to
- * use this, and what it cannot see. No CUDA header is needed. */
+/* CUDA on the host: what kernels/cuda/common.cuh gives a kernel when a host compiler reads it. A CUDA
+ * thread is a fiber, blocks run one after the other, and every wrapper checks how it is used. The
+ * scheduler is emu_core.cc; docs/kernels.md says how to use this, and what it cannot see. No CUDA header
+ * is needed. */
 #ifndef B2_TESTS_CUDA_HOST_EMU_H
 #define B2_TESTS_CUDA_HOST_EMU_H
 #include <math.h>
@@ -16,7 +17,8 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 
-/* ---- vectors and indices ------------------------------------------------------------------------------------ */
+/* ---- vectors and indices
+ * ------------------------------------------------------------------------------------ */
 struct uint3 {
     unsigned x, y, z;
 };
@@ -43,7 +45,8 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 extern uint3 threadIdx, blockIdx; /* rewritten at every switch */
 extern dim3 blockDim, gridDim;
 
-/* ---- bf16 ----------------------------------------------------------------------------------------------------- */
+/* ---- bf16
+ * ----------------------------------------------------------------------------------------------------- */
 struct __nv_bfloat16 {
     uint16_t bits;
 };
@@ -63,9 +66,20 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float f)
     return {(uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16)};
 }
 
-/* ---- the core ------------------------------------------------------------------------------------------------- */
+/* ---- the core
+ * ------------------------------------------------------------------------------------------------- */
 enum emu_exit { EMU_ERROR = 81, EMU_DEADLOCK = 82, EMU_SANITIZER = 83, EMU_WRONG = 84, EMU_SPINNING = 85 };
-enum emu_kind { EMU_SHFL, EMU_SHFL_UP, EMU_SHFL_DOWN, EMU_SHFL_XOR, EMU_BALLOT, EMU_SYNCWARP, EMU_LDMATRIX, EMU_LDMATRIX_TRANS, EMU_MMA };
+enum emu_kind {
+    EMU_SHFL,
+    EMU_SHFL_UP,
+    EMU_SHFL_DOWN,
+    EMU_SHFL_XOR,
+    EMU_BALLOT,
+    EMU_SYNCWARP,
+    EMU_LDMATRIX,
+    EMU_LDMATRIX_TRANS,
+    EMU_MMA
+};
 /* What one lane brings to an operation of its warp, on its own stack, and what it takes away. */
 struct emu_op {
     emu_kind kind;
@@ -91,7 +105,8 @@ struct emu_site { /* of one shared object in the source */
 };
 extern int emu_watchdog; /* seconds that a launch may take */
 extern "C" {
-void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared, void (*thread)(void *), void *arguments);
+void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared, void (*thread)(void *),
+             void *arguments);
 void emu_sync(const char *file, int line);
 void emu_warp(emu_op *op, const char *file, int line);
 void *emu_shared(emu_site *site, size_t bytes, size_t align);
@@ -105,7 +120,8 @@ void emu_schedule(int order, unsigned seed, int greedy, int late_copies);
 }
 enum emu_order { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
 
-/* ---- shared memory -------------------------------------------------------------------------------------------- */
+/* ---- shared memory
+ * -------------------------------------------------------------------------------------------- */
 #define SHARED(T, name)                                                                                      \
     static emu_site name##_site;                                                                             \
     T &name = *(T *)emu_shared(&name##_site, sizeof(T), alignof(T) > 16 ? alignof(T) : 16)
@@ -114,7 +130,8 @@ enum emu_order { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
     T(&name)[n] = *(T(*)[n])emu_shared(&name##_site, sizeof(T[n]), alignof(T) > 16 ? alignof(T) : 16)
 #define DYN_SHARED(T, name) T *name = (T *)emu_dynamic_shared()
 
-/* ---- threads and warps ---------------------------------------------------------------------------------------- */
+/* ---- threads and warps
+ * ---------------------------------------------------------------------------------------- */
 #define __syncthreads() emu_sync(__FILE__, __LINE__)
 static inline void emu_syncwarp(unsigned mask, const char *file, int line)
 {
@@ -123,7 +140,9 @@ static inline void emu_syncwarp(unsigned mask, const char *file, int line)
 }
 #define __syncwarp(...) emu_syncwarp(0xFFFFFFFFu __VA_OPT__(&(__VA_ARGS__)), __FILE__, __LINE__)
 
-template <class T> static inline T emu_shuffle(emu_kind kind, unsigned mask, T x, int arg, const char *file, int line, int width = 32)
+template <class T>
+static inline T emu_shuffle(emu_kind kind, unsigned mask, T x, int arg, const char *file, int line,
+                            int width = 32)
 {
     static_assert(sizeof(T) <= 16, "a shuffle moves 16 bytes at most");
     emu_op op = {kind, mask, arg, width, {0, 0}, {0, 0}, {0}, {0}, {0}};
@@ -147,9 +166,13 @@ static inline unsigned emu_ballot(unsigned mask, bool x, const char *file, int l
 #define __any_sync(mask, x)    (__ballot_sync(mask, x) != 0)
 #define __all_sync(mask, x)    (__ballot_sync(mask, !(x)) == 0)
 
-/* ---- atomics: whole numbers only; a sum of floats would depend on the order ------------------------------------- */
+/* ---- atomics: whole numbers only; a sum of floats would depend on the order
+ * ------------------------------------- */
 static inline int atomicAdd(int *p, int x) { return __atomic_fetch_add(p, x, __ATOMIC_ACQ_REL); }
-static inline unsigned atomicAdd(unsigned *p, unsigned x) { return __atomic_fetch_add(p, x, __ATOMIC_ACQ_REL); }
+static inline unsigned atomicAdd(unsigned *p, unsigned x)
+{
+    return __atomic_fetch_add(p, x, __ATOMIC_ACQ_REL);
+}
 static inline int atomicExch(int *p, int x) { return __atomic_exchange_n(p, x, __ATOMIC_ACQ_REL); }
 static inline int atomicCAS(int *p, int expected, int x)
 {
@@ -164,7 +187,8 @@ static inline int atomicMin(int *p, int x)
     return old;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers
+ * ---------------------------------------------------------------------------------------------------- */
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float k_exp(float x) { return expf(x); }
 static inline float k_log(float x) { return logf(x); }
@@ -185,7 +209,8 @@ static inline float __uint_as_float(unsigned u)
     return f;
 }
 
-/* ---- asynchronous copies ---------------------------------------------------------------------------------------- */
+/* ---- asynchronous copies
+ * ---------------------------------------------------------------------------------------- */
 static inline void emu_land(const emu_copy *c)
 {
     uint64_t w[2] = {0, 0};
@@ -195,7 +220,8 @@ static inline void emu_land(const emu_copy *c)
 static inline void k_copy_async16(void *to, const void *from, int bytes)
 {
     emu_copies *q = emu_thread_copies();
-    if ((uintptr_t)to % 16 || (uintptr_t)from % 16) emu_fail(EMU_ERROR, "k_copy_async16: an address is no multiple of 16");
+    if ((uintptr_t)to % 16 || (uintptr_t)from % 16)
+        emu_fail(EMU_ERROR, "k_copy_async16: an address is no multiple of 16");
     if (bytes < 0 || bytes > 16) emu_fail(EMU_ERROR, "k_copy_async16: %d bytes", bytes);
     if (q->n == 64) emu_fail(EMU_ERROR, "k_copy_async16: more than 64 copies on their way");
     const emu_copy c = {to, from, bytes, q->group};
@@ -216,7 +242,8 @@ template <int N> static inline void k_copy_wait()
     q->n = kept;
 }
 
-/* ---- tensor cores ------------------------------------------------------------------------------------------------ */
+/* ---- tensor cores
+ * ------------------------------------------------------------------------------------------------ */
 static inline void emu_ldmatrix(emu_kind kind, uint32_t r[4], const void *row, const char *file, int line)
 {
     emu_op op = {kind, 0xFFFFFFFFu, 0, 32, {0, 0}, {0, 0}, {0}, {0}, {0}};
@@ -238,10 +265,12 @@ static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2],
 }
 #define k_mma_bf16(d, a, b) emu_mma(d, a, b, __FILE__, __LINE__)
 
-/* ---- launching ---------------------------------------------------------------------------------------------------- */
+/* ---- launching
+ * ---------------------------------------------------------------------------------------------------- */
 template <class F> static void emu_thread(void *f) { (*(F *)f)(); }
 template <class... P, class... A>
-static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, A... args)
+static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,
+                                  size_t shared, A... args)
 {
     (void)q;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;

@@ -1,6 +1,7 @@
-/* The scheduler of CUDA on the host: a fiber per CUDA thread, one block at a time, one OS thread. Barriers count arrivals; an
- * operation of a warp waits for all lanes of its mask and is computed by the last. Never built with -fsanitize=thread, and its
- * own memory is no kernel's business: plain arrays, no containers. */
+/* The scheduler of CUDA on the host: a fiber per CUDA thread, one block at a time, one OS thread. Barriers
+ * count arrivals; an operation of a warp waits for all lanes of its mask and is computed by the last.
+ * Never built with -fsanitize=thread, and its own memory is no kernel's business: plain arrays, no
+ * containers. */
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
@@ -28,7 +29,13 @@ uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 int emu_watchdog = 60;
 
-enum { THREADS = 1024, STACK = 256 << 10, STATIC_SHARED = 48 << 10, DYNAMIC_SHARED = 227 << 10, RED_ZONE = 32 };
+enum {
+    THREADS = 1024,
+    STACK = 256 << 10,
+    STATIC_SHARED = 48 << 10,
+    DYNAMIC_SHARED = 227 << 10,
+    RED_ZONE = 32
+};
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
 struct fiber {
@@ -64,7 +71,8 @@ static struct {
     bool running;
 } emu;
 
-/* ---- switching --------------------------------------------------------------------------------------------------- */
+/* ---- switching
+ * --------------------------------------------------------------------------------------------------- */
 extern "C" void emu_switch_stack(void **save, void *load);
 #if defined(__x86_64__)
 __asm__(".text\n"
@@ -111,13 +119,14 @@ static void begin()
 
 static char *new_stack()
 {
-    char *p = (char *)mmap(nullptr, STACK + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *p = (char *)mmap(nullptr, STACK + 4096, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED || mprotect(p, 4096, PROT_NONE)) emu_fail(EMU_ERROR, "no memory for a stack");
     return p + 4096;
 }
 
-/* Stack tops differ in their low bits: equal ones would share cache sets. The first return goes to begin(), which must find the
- * stack as a call leaves it: 8 beyond a multiple of 16. */
+/* Stack tops differ in their low bits: equal ones would share cache sets. The first return goes to
+ * begin(), which must find the stack as a call leaves it: 8 beyond a multiple of 16. */
 static void start(fiber *f, int number)
 {
     if (!f->stack) f->stack = new_stack();
@@ -146,12 +155,14 @@ static void resume(int number)
     emu.current = -1;
 }
 
-/* ---- faults -------------------------------------------------------------------------------------------------------- */
+/* ---- faults
+ * -------------------------------------------------------------------------------------------------------- */
 extern "C" void emu_fail(int code, const char *fmt, ...)
 {
     va_list ap;
     fflush(stdout);
-    fprintf(stderr, "cuda on host: kernel %s, block (%u,%u,%u)", emu.kernel ? emu.kernel : "none", blockIdx.x, blockIdx.y, blockIdx.z);
+    fprintf(stderr, "cuda on host: kernel %s, block (%u,%u,%u)", emu.kernel ? emu.kernel : "none", blockIdx.x,
+            blockIdx.y, blockIdx.z);
     if (emu.current >= 0) fprintf(stderr, ", thread (%u,%u,%u)", threadIdx.x, threadIdx.y, threadIdx.z);
     fputs(": ", stderr);
     va_start(ap, fmt);
@@ -164,7 +175,8 @@ extern "C" void emu_fail(int code, const char *fmt, ...)
 /* Who waits where: threads side by side that wait at the same place are one line. */
 static void deadlock()
 {
-    static const char *const what[] = {"could run", "at a barrier", "in an operation of the warp", "returned"};
+    static const char *const what[] = {"could run", "at a barrier", "in an operation of the warp",
+                                       "returned"};
     for (int i = 0; i < emu.total;) {
         const fiber *f = &emu.f[i];
         int n = 1;
@@ -183,7 +195,8 @@ static void spinning(int)
     emu_fail(EMU_SPINNING, "no end after %d s: does it wait for another block?", emu_watchdog);
 }
 
-/* ---- the queue of threads that can run ----------------------------------------------------------------------------- */
+/* ---- the queue of threads that can run
+ * ----------------------------------------------------------------------------- */
 static uint64_t next_random()
 {
     emu.random = emu.random * 6364136223846793005u + 1442695040888963407u;
@@ -199,7 +212,8 @@ static void make_ready(int number)
 static int take_ready()
 {
     if (emu.order == EMU_RANDOM) { /* any of them: it changes places with the first */
-        int *one = &emu.ready[(emu.first + (int)(next_random() % (unsigned)emu.count)) % (2 * THREADS)], *head = &emu.ready[emu.first];
+        int *one = &emu.ready[(emu.first + (int)(next_random() % (unsigned)emu.count)) % (2 * THREADS)],
+            *head = &emu.ready[emu.first];
         const int t = *one;
         *one = *head;
         *head = t;
@@ -212,7 +226,8 @@ static int take_ready()
     return t;
 }
 
-/* ---- barriers ------------------------------------------------------------------------------------------------------ */
+/* ---- barriers
+ * ------------------------------------------------------------------------------------------------------ */
 static void check_barrier()
 {
     const fiber *any = nullptr;
@@ -222,10 +237,12 @@ static void check_barrier()
         if (f->at != AT_BARRIER) continue;
         if (!any) any = f;
         if (f->line != any->line || strcmp(f->file, any->file))
-            emu_fail(EMU_ERROR, "threads of one block wait at two barriers: %s:%d and %s:%d", any->file, any->line, f->file, f->line);
+            emu_fail(EMU_ERROR, "threads of one block wait at two barriers: %s:%d and %s:%d", any->file,
+                     any->line, f->file, f->line);
     }
     if (emu.live < emu.total)
-        emu_fail(EMU_ERROR, "barrier %s:%d: %d of %d threads have returned before it", any->file, any->line, emu.total - emu.live, emu.total);
+        emu_fail(EMU_ERROR, "barrier %s:%d: %d of %d threads have returned before it", any->file, any->line,
+                 emu.total - emu.live, emu.total);
     emu.waiting = 0;
     for (int i = 0; i < emu.total; i++) {
         const int t = emu.order == EMU_REVERSE ? emu.total - 1 - i : i;
@@ -249,7 +266,8 @@ extern "C" void emu_sync(const char *file, int line)
     to_scheduler(false);
 }
 
-/* ---- warps --------------------------------------------------------------------------------------------------------- */
+/* ---- warps ---------------------------------------------------------------------------------------------
+ * ------------ */
 static float bf16(uint32_t pair, int high)
 {
     const __nv_bfloat16 x = {(uint16_t)(high ? pair >> 16 : pair)};
@@ -260,12 +278,18 @@ static void shuffle(emu_op *const op[32], int lane)
 {
     emu_op *o = op[lane];
     const int base = lane & ~(o->width - 1), last = base + o->width - 1;
-    int from = o->kind == EMU_SHFL ? base + (o->arg & (o->width - 1)) : o->kind == EMU_SHFL_UP ? lane - o->arg : o->kind == EMU_SHFL_DOWN ? lane + o->arg : lane ^ o->arg;
+    int from = o->kind == EMU_SHFL        ? base + (o->arg & (o->width - 1))
+               : o->kind == EMU_SHFL_UP   ? lane - o->arg
+               : o->kind == EMU_SHFL_DOWN ? lane + o->arg
+                                          : lane ^ o->arg;
     if (from < base || from > last) from = lane;
-    for (int i = 0; i < 2; i++) o->result[i] = op[from] ? op[from]->value[i] : ~0ull; /* a lane that is not there: nothing plausible */
+    for (int i = 0; i < 2; i++)
+        o->result[i] =
+            op[from] ? op[from]->value[i] : ~0ull; /* a lane that is not there: nothing plausible */
 }
 
-/* Matrix m takes its rows from lanes 8m to 8m+7; a lane gets elements 2t, 2t+1 of row g, or (2t, g), (2t+1, g) when turned. */
+/* Matrix m takes its rows from lanes 8m to 8m+7; a lane gets elements 2t, 2t+1 of row g, or (2t, g),
+ * (2t+1, g) when turned. */
 static void ldmatrix(emu_op *const op[32], int lane, bool turned)
 {
     const int g = lane / 4, t = lane % 4;
@@ -315,7 +339,8 @@ static void compute(emu_op *const op[32])
     }
 }
 
-/* Are all lanes of this mask there? Then the operation is done, and they go on (`current` is left to its caller). */
+/* Are all lanes of this mask there? Then the operation is done, and they go on (`current` is left to its
+ * caller). */
 static bool check_warp(int warp, unsigned mask)
 {
     emu_op *op[32] = {nullptr};
@@ -326,12 +351,14 @@ static bool check_warp(int warp, unsigned mask)
         if (!(mask >> lane & 1) || t >= emu.total || emu.f[t].at == DONE) continue;
         if (emu.f[t].at != IN_WARP || emu.f[t].op->mask != mask) return false;
         op[lane] = emu.f[t].op;
-        if (one && one->kind != op[lane]->kind) emu_fail(EMU_ERROR, "lanes of one warp meet in different operations");
+        if (one && one->kind != op[lane]->kind)
+            emu_fail(EMU_ERROR, "lanes of one warp meet in different operations");
         one = op[lane];
         there++;
     }
     if (!one) return false;
-    if (one->kind >= EMU_LDMATRIX && there < 32) emu_fail(EMU_ERROR, "a matrix operation with %d of 32 lanes", there);
+    if (one->kind >= EMU_LDMATRIX && there < 32)
+        emu_fail(EMU_ERROR, "a matrix operation with %d of 32 lanes", there);
     compute(op);
     for (int i = 0; i < 32; i++) {
         const int lane = emu.order == EMU_REVERSE ? 31 - i : i, t = 32 * warp + lane;
@@ -346,8 +373,10 @@ extern "C" void emu_warp(emu_op *op, const char *file, int line)
     const int lane = emu.current % 32;
     me->file = file;
     me->line = line;
-    if (!(op->mask >> lane & 1)) emu_fail(EMU_ERROR, "%s:%d: lane %d is not in its own mask %08x", file, line, lane, op->mask);
-    if (op->width < 1 || op->width > 32 || (op->width & (op->width - 1))) emu_fail(EMU_ERROR, "%s:%d: width %d", file, line, op->width);
+    if (!(op->mask >> lane & 1))
+        emu_fail(EMU_ERROR, "%s:%d: lane %d is not in its own mask %08x", file, line, lane, op->mask);
+    if (op->width < 1 || op->width > 32 || (op->width & (op->width - 1)))
+        emu_fail(EMU_ERROR, "%s:%d: width %d", file, line, op->width);
     me->op = op;
     me->at = IN_WARP;
     if (check_warp(emu.current / 32, op->mask)) make_ready(emu.current);
@@ -369,12 +398,14 @@ static void finished()
 
 extern "C" emu_copies *emu_thread_copies() { return &emu.f[emu.current].copies; }
 
-/* ---- shared memory -------------------------------------------------------------------------------------------------- */
+/* ---- shared memory
+ * -------------------------------------------------------------------------------------------------- */
 extern "C" void *emu_shared(emu_site *site, size_t bytes, size_t align)
 {
     if (site->block == emu.serial) return site->at;
     const size_t at = (emu.fixed_used + align - 1) / align * align;
-    if (at + bytes > STATIC_SHARED) emu_fail(EMU_ERROR, "%zu bytes of static shared memory, at most %d", at + bytes, (int)STATIC_SHARED);
+    if (at + bytes > STATIC_SHARED)
+        emu_fail(EMU_ERROR, "%zu bytes of static shared memory, at most %d", at + bytes, (int)STATIC_SHARED);
     site->block = emu.serial;
     site->at = emu.fixed + at;
     ASAN_UNPOISON_MEMORY_REGION(site->at, bytes);
@@ -384,7 +415,8 @@ extern "C" void *emu_shared(emu_site *site, size_t bytes, size_t align)
 
 extern "C" void *emu_dynamic_shared() { return emu.dynamic; }
 
-/* Nothing of the block before: new bytes are 0xFF, and what is not taken cannot be touched (under AddressSanitizer). */
+/* Nothing of the block before: new bytes are 0xFF, and what is not taken cannot be touched (under
+ * AddressSanitizer). */
 static void new_shared()
 {
     ASAN_UNPOISON_MEMORY_REGION(emu.fixed, STATIC_SHARED + 4 * RED_ZONE);
@@ -403,7 +435,8 @@ extern "C" void *emu_malloc(size_t bytes)
     return p;
 }
 
-/* ---- launches --------------------------------------------------------------------------------------------------------- */
+/* ---- launches ------------------------------------------------------------------------------------------
+ * --------------- */
 static void run_block()
 {
     emu.total = emu.live = (int)(blockDim.x * blockDim.y * blockDim.z);
@@ -418,7 +451,8 @@ static void run_block()
         f->copies.n = f->copies.group = 0;
         f->copies.late = emu.late;
     }
-    for (int i = 0; i < emu.total; i++) make_ready((emu.order == EMU_REVERSE) != (emu.greedy != 0) ? emu.total - 1 - i : i);
+    for (int i = 0; i < emu.total; i++)
+        make_ready((emu.order == EMU_REVERSE) != (emu.greedy != 0) ? emu.total - 1 - i : i);
     while (emu.live > 0) {
         if (emu.count == 0) deadlock();
         resume(take_ready());
@@ -430,9 +464,12 @@ static void check_launch(const char *kernel, dim3 grid, dim3 block, size_t share
     emu.kernel = kernel;
     if (emu.running) emu_fail(EMU_ERROR, "a launch inside a kernel");
     const uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    if (threads < 1 || threads > THREADS) emu_fail(EMU_ERROR, "%llu threads in a block", (unsigned long long)threads);
-    if (block.z > 64 || grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535) emu_fail(EMU_ERROR, "grid %u x %u x %u", grid.x, grid.y, grid.z);
-    if (shared > DYNAMIC_SHARED) emu_fail(EMU_ERROR, "%zu bytes of dynamic shared memory, at most %d", shared, (int)DYNAMIC_SHARED);
+    if (threads < 1 || threads > THREADS)
+        emu_fail(EMU_ERROR, "%llu threads in a block", (unsigned long long)threads);
+    if (block.z > 64 || grid.x > 0x7FFFFFFFu || grid.y > 65535 || grid.z > 65535)
+        emu_fail(EMU_ERROR, "grid %u x %u x %u", grid.x, grid.y, grid.z);
+    if (shared > DYNAMIC_SHARED)
+        emu_fail(EMU_ERROR, "%zu bytes of dynamic shared memory, at most %d", shared, (int)DYNAMIC_SHARED);
 }
 
 /* Block number n of the grid, in the order of the schedule: a random one is a walk with an odd stride. */
@@ -455,7 +492,8 @@ static uint64_t coprime(uint64_t total)
     }
 }
 
-extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared, void (*thread)(void *), void *arguments)
+extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared, void (*thread)(void *),
+                        void *arguments)
 {
     check_launch(kernel, grid, block, shared);
     emu.thread = thread;

@@ -1,5 +1,5 @@
-/* The CUDA kernels, built for the host, as a tier of the check tool, and what their launchers ask of a queue. EMU_ORDER
- * (forward, reverse, random), EMU_SEED, EMU_GREEDY and EMU_EARLY choose the schedule. */
+/* The CUDA kernels, built for the host, as a tier of the check tool, and what their launchers ask of a
+ * queue. EMU_ORDER (forward, reverse, random), EMU_SEED, EMU_GREEDY and EMU_EARLY choose the schedule. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +40,8 @@ static void choose_schedule(void)
 {
     const char *order = getenv("EMU_ORDER"), *seed = getenv("EMU_SEED");
     const int which = !order ? 0 : strcmp(order, "reverse") == 0 ? 1 : strcmp(order, "random") == 0 ? 2 : 0;
-    emu_schedule(which, seed ? (unsigned)strtoul(seed, NULL, 10) : 1, getenv("EMU_GREEDY") != NULL, !getenv("EMU_EARLY"));
+    emu_schedule(which, seed ? (unsigned)strtoul(seed, NULL, 10) : 1, getenv("EMU_GREEDY") != NULL,
+                 !getenv("EMU_EARLY"));
 }
 
 void ck_cuda_tables(b2_kernels t[2])

@@ -1,5 +1,6 @@
-/* The self-test of CUDA on the host: kernels with one planted fault each, which must be caught in the schedules named, and the
- * same kernels without it, which must pass in all. Every run is a process of its own. */
+/* The self-test of CUDA on the host: kernels with one planted fault each, which must be caught in the
+ * schedules named, and the same kernels without it, which must pass in all. Every run is a process of its
+ * own. */
 #include <sys/wait.h>
 #include <unistd.h>
 #include "kernels/cuda/common.cuh"
@@ -95,7 +96,9 @@ template <bool Fault> __global__ void overwrites_stage(float *out, const float *
     SHARED_ARR(float, s, N);
     float x = 0;
     for (int i = 0; i < 2; i++) {
-        if (threadIdx.x < N / 4) k_copy_async16(&s[4 * threadIdx.x], i == 0 ? in + 4 * threadIdx.x : in + N - 4 - 4 * threadIdx.x, 16);
+        if (threadIdx.x < N / 4)
+            k_copy_async16(&s[4 * threadIdx.x], i == 0 ? in + 4 * threadIdx.x : in + N - 4 - 4 * threadIdx.x,
+                           16);
         k_copy_commit();
         k_copy_wait<0>();
         __syncthreads();
@@ -111,7 +114,10 @@ __global__ void full_mask_in_half(float *out, const float *in)
     __syncthreads();
 }
 
-__global__ void not_in_mask(float *out, const float *in) { out[threadIdx.x] = __shfl_xor_sync(0xFFFFu, in[threadIdx.x], 1); }
+__global__ void not_in_mask(float *out, const float *in)
+{
+    out[threadIdx.x] = __shfl_xor_sync(0xFFFFu, in[threadIdx.x], 1);
+}
 
 __global__ void two_barriers(float *out, const float *in)
 {
@@ -145,7 +151,10 @@ template <int Past> __global__ void past_dynamic(float *out, const float *in)
     out[threadIdx.x] = in[N - 1 - threadIdx.x];
 }
 
-template <int Past> __global__ void past_global(float *out, const float *in) { out[threadIdx.x] = in[N - 1 - threadIdx.x + Past]; }
+template <int Past> __global__ void past_global(float *out, const float *in)
+{
+    out[threadIdx.x] = in[N - 1 - threadIdx.x + Past];
+}
 
 template <int Off> __global__ void misaligned(float *out, const float *in)
 {
@@ -154,7 +163,11 @@ template <int Off> __global__ void misaligned(float *out, const float *in)
         return;
     }
     const float4 v = *(const float4 *)(in + N - 4 - 4 * (threadIdx.x / 4) - Off);
-    out[threadIdx.x] = Off ? v.x : threadIdx.x % 4 == 0 ? v.w : threadIdx.x % 4 == 1 ? v.z : threadIdx.x % 4 == 2 ? v.y : v.x;
+    out[threadIdx.x] = Off                    ? v.x
+                       : threadIdx.x % 4 == 0 ? v.w
+                       : threadIdx.x % 4 == 1 ? v.z
+                       : threadIdx.x % 4 == 2 ? v.y
+                                              : v.x;
 }
 
 template <bool Fault> __global__ void uninitialised(float *out, const float *in)
@@ -206,7 +219,10 @@ __global__ void different_operations(float *out, const float *in)
         out[threadIdx.x] = (float)__ballot_sync(K_ALL_LANES, in[threadIdx.x] > 0);
 }
 
-__global__ void odd_width(float *out, const float *in) { out[threadIdx.x] = __shfl_xor_sync(K_ALL_LANES, in[threadIdx.x], 1, 12); }
+__global__ void odd_width(float *out, const float *in)
+{
+    out[threadIdx.x] = __shfl_xor_sync(K_ALL_LANES, in[threadIdx.x], 1, 12);
+}
 
 /* Lane 40 of a block of 40 threads does not exist. */
 template <bool Fault> __global__ void lane_not_there(float *out, const float *in)
@@ -254,10 +270,13 @@ __global__ void sums(float *out, const float *in)
     SHARED_ARR(float, room, 32);
     const float x = threadIdx.x < N ? in[threadIdx.x] : 0.0f;
     const float all = k_block_sum(x, room), most = k_warp_max(x);
-    if (threadIdx.x < N) out[threadIdx.x] = in[N - 1 - threadIdx.x] + (all == 64.0f * 65 / 2 ? 0.0f : 1.0f) + (threadIdx.x >= 32 && most != 64.0f);
+    if (threadIdx.x < N)
+        out[threadIdx.x] = in[N - 1 - threadIdx.x] + (all == 64.0f * 65 / 2 ? 0.0f : 1.0f) +
+                           (threadIdx.x >= 32 && most != 64.0f);
 }
 
-/* ---- the cases ------------------------------------------------------------------------------------------------------- */
+/* ---- the cases
+ * ------------------------------------------------------------------------------------------------------- */
 static int turned(const buffers &b)
 {
     for (int i = 0; i < N; i++) {
@@ -282,7 +301,8 @@ static int run_product(const buffers &, bool right)
     int wrong = 0;
     for (int i = 0; i < 256; i++) {
         float want = 0;
-        for (int k = 0; k < 16; k++) want += __bfloat162float(a[i / 16 * 16 + k]) * __bfloat162float(b[k * 16 + i % 16]);
+        for (int k = 0; k < 16; k++)
+            want += __bfloat162float(a[i / 16 * 16 + k]) * __bfloat162float(b[k * 16 + i % 16]);
         wrong += c[i] != want;
     }
     free(a);
@@ -292,14 +312,21 @@ static int run_product(const buffers &, bool right)
 }
 
 enum schedules { FORWARD = 1, REVERSE = 2, RANDOM = 4, GREEDY = 8, ALL = 15, ASAN = 16 };
-/* expected: how the process ends in the schedules of `in`; elsewhere it may end as it likes. ASAN: only under AddressSanitizer. */
+/* expected: how the process ends in the schedules of `in`; elsewhere it may end as it likes. ASAN: only
+ * under AddressSanitizer. */
 struct fault {
     const char *name;
     int expected, in;
     int (*run)(const buffers &b);
 };
-#define GOOD(name, call) {name, 0, ALL, [](const buffers &b) { return call; }}
-#define BAD(name, expected, in, call) {name, expected, in, [](const buffers &b) { return call; }}
+#define GOOD(name, call)                                                                                     \
+    {                                                                                                        \
+        name, 0, ALL, [](const buffers &b) { return call; }                                                  \
+    }
+#define BAD(name, expected, in, call)                                                                        \
+    {                                                                                                        \
+        name, expected, in, [](const buffers &b) { return call; }                                            \
+    }
 
 static const fault faults[] = {
     GOOD("barrier", RUN(turn<false>, b.out, b.in)),
@@ -313,7 +340,8 @@ static const fault faults[] = {
     GOOD("asynchronous copy", RUN(copied<false>, b.out, b.in)),
     BAD("copy not waited for", EMU_WRONG, FORWARD | REVERSE | RANDOM, RUN(copied<true>, b.out, b.in)),
     GOOD("waits for its group", RUN(waits_for_too_few<false>, b.out, b.in)),
-    BAD("waits for too few groups", EMU_WRONG, FORWARD | REVERSE | RANDOM, RUN(waits_for_too_few<true>, b.out, b.in)),
+    BAD("waits for too few groups", EMU_WRONG, FORWARD | REVERSE | RANDOM,
+        RUN(waits_for_too_few<true>, b.out, b.in)),
     GOOD("stage left alone", RUN(overwrites_stage<false>, b.out, b.in)),
     BAD("stage overwritten while it is read", EMU_WRONG, GREEDY, RUN(overwrites_stage<true>, b.out, b.in)),
     BAD("full mask in half a warp", EMU_DEADLOCK, ALL, RUN(full_mask_in_half, b.out, b.in)),
@@ -322,8 +350,10 @@ static const fault faults[] = {
     BAD("return before a barrier", EMU_ERROR, ALL, RUN(returns_early, b.out, b.in)),
     GOOD("within static shared memory", RUN(past_static<0>, b.out, b.in)),
     BAD("one past static shared memory", EMU_SANITIZER, ALL | ASAN, RUN(past_static<1>, b.out, b.in)),
-    GOOD("within dynamic shared memory", (k_launch((b2_queue *)nullptr, past_dynamic<0>, 1, N, 4 * N, b.out, b.in), turned(b))),
-    BAD("one past dynamic shared memory", EMU_SANITIZER, ALL | ASAN, (k_launch((b2_queue *)nullptr, past_dynamic<1>, 1, N, 4 * N, b.out, b.in), turned(b))),
+    GOOD("within dynamic shared memory",
+         (k_launch((b2_queue *)nullptr, past_dynamic<0>, 1, N, 4 * N, b.out, b.in), turned(b))),
+    BAD("one past dynamic shared memory", EMU_SANITIZER, ALL | ASAN,
+        (k_launch((b2_queue *)nullptr, past_dynamic<1>, 1, N, 4 * N, b.out, b.in), turned(b))),
     BAD("one past global memory", EMU_SANITIZER, ALL | ASAN, RUN(past_global<1>, b.out, b.in)),
     GOOD("aligned vectors", RUN(misaligned<0>, b.out, b.in)),
     BAD("misaligned vectors", EMU_SANITIZER, ALL | ASAN, RUN(misaligned<1>, b.out, b.in)),
@@ -331,14 +361,17 @@ static const fault faults[] = {
     BAD("uninitialised shared memory", EMU_WRONG, ALL, RUN(uninitialised<true>, b.out, b.in)),
     BAD("copy from a misaligned address", EMU_ERROR, ALL, RUN(copy_misaligned, b.out, b.in)),
     BAD("copy left behind", EMU_ERROR, ALL, RUN(copy_left, b.out, b.in)),
-    BAD("waits for another block", EMU_SPINNING, FORWARD, (k_launch((b2_queue *)nullptr, spins, 2, 1, 0, b.whole), 0)),
+    BAD("waits for another block", EMU_SPINNING, FORWARD,
+        (k_launch((b2_queue *)nullptr, spins, 2, 1, 0, b.whole), 0)),
     BAD("matrix operation of half a warp", EMU_ERROR, ALL, RUN(half_a_warp_of_mma, b.out)),
     BAD("shuffle meets ballot", EMU_ERROR, ALL, RUN(different_operations, b.out, b.in)),
     BAD("width that is no power of two", EMU_ERROR, ALL, RUN(odd_width, b.out, b.in)),
-    BAD("shuffle from a lane that is not there", EMU_WRONG, ALL, (k_launch((b2_queue *)nullptr, lane_not_there<true>, 1, 40, 0, b.out, b.in), turned(b))),
+    BAD("shuffle from a lane that is not there", EMU_WRONG, ALL,
+        (k_launch((b2_queue *)nullptr, lane_not_there<true>, 1, 40, 0, b.out, b.in), turned(b))),
     BAD("too much static shared memory", EMU_ERROR, ALL, RUN(large_shared, b.out)),
     BAD("too many threads", EMU_ERROR, ALL, (k_launch((b2_queue *)nullptr, nothing, 1, 1025, 0, b.out), 0)),
-    BAD("too much dynamic shared memory", EMU_ERROR, ALL, (k_launch((b2_queue *)nullptr, nothing, 1, 1, 300 << 10, b.out), 0)),
+    BAD("too much dynamic shared memory", EMU_ERROR, ALL,
+        (k_launch((b2_queue *)nullptr, nothing, 1, 1, 300 << 10, b.out), 0)),
     BAD("a launch inside a kernel", EMU_ERROR, ALL, RUN(launches, b.out)),
     GOOD("tensor cores", run_product(b, true)),
     BAD("ldmatrix not turned", EMU_WRONG, ALL, run_product(b, false)),
@@ -352,7 +385,10 @@ static int run_case(const fault &f, int schedule)
     if (child == 0) {
         if (!freopen("/dev/null", "w", stderr)) _exit(1);
         emu_watchdog = 1;
-        emu_schedule(schedule == REVERSE ? EMU_REVERSE : schedule == RANDOM ? EMU_RANDOM : EMU_FORWARD, 7, schedule == GREEDY, schedule != GREEDY);
+        emu_schedule(schedule == REVERSE  ? EMU_REVERSE
+                     : schedule == RANDOM ? EMU_RANDOM
+                                          : EMU_FORWARD,
+                     7, schedule == GREEDY, schedule != GREEDY);
         buffers b = {(float *)emu_malloc(4 * N), (float *)emu_malloc(4 * N), (int *)emu_malloc(16)};
         for (int i = 0; i < N; i++) b.in[i] = (float)(i + 1);
         memset(b.whole, 0, 16);
@@ -376,7 +412,8 @@ int main()
         bool right = true;
         for (int s = 0; s < 4; s++) {
             const int code = f.in >> s & 1 ? run_case(f, 1 << s) : f.expected;
-            if (code != f.expected) printf("FAILED \"%s\", %s: ended with %d, expected %d\n", f.name, name[s], code, f.expected);
+            if (code != f.expected)
+                printf("FAILED \"%s\", %s: ended with %d, expected %d\n", f.name, name[s], code, f.expected);
             right = right && code == f.expected;
         }
         passed += right;

@@ -140,7 +140,8 @@ static uint64_t hash_of(const small_model *s, const char *dir)
     return h;
 }
 
-/* Cached features belong to one model's weights: another value of a bias is another model, however it is stored. */
+/* Cached features belong to one model's weights: another value of a bias is another model, however it is
+ * stored. */
 static void test_hash_sees_biases(void **state)
 {
     small_model s;
