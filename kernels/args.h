@@ -18,6 +18,8 @@ typedef struct b2_rows {
     int n;
 } b2_rows;
 
+enum { B2_MAX_ADAPTERS = 8 }; /* of one call */
+
 /* One adapter's A [r,k] and B [n,r] for a weight block; r == 0: this adapter has nothing here. */
 typedef struct b2_lora_ab {
     const float *a, *b;

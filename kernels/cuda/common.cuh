@@ -50,8 +50,7 @@ __device__ static inline float k_exp(float x) { return __expf(x); }
 __device__ static inline float k_log(float x) { return __logf(x); }
 __device__ static inline float k_rsqrt(float x) { return rsqrtf(x); }
 
-/* ---- asynchronous copies of 16 bytes, global to shared (sm_80)
- * ---------------------------------------------- */
+/* ---- asynchronous copies of 16 bytes, global to shared (sm_80) ----------------------------------------- */
 __device__ static inline unsigned k_shared_address(const void *p)
 {
     return (unsigned)__cvta_generic_to_shared(p);
@@ -70,8 +69,7 @@ template <int N> __device__ static inline void k_copy_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/* ---- tensor cores: one warp, all 32 lanes; g = lane/4, t = lane%4
- * ------------------------------------------- */
+/* ---- tensor cores: one warp, all 32 lanes; g = lane/4, t = lane%4 -------------------------------------- */
 /* Four 8x8 matrices of b16 from shared memory: matrix m takes its 8 row addresses from lanes 8m to 8m+7; a
  * lane gets elements 2t, 2t+1 of row g. */
 __device__ static inline void k_ldmatrix_x4(uint32_t r[4], const void *row)

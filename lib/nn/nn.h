@@ -6,8 +6,6 @@
 #define B2_NN_NN_H
 #include "op/op.h"
 
-#define B2_MAX_ADAPTERS 8
-
 /* LoRA of one linear block. A session binds up to 8 adapters (which[] chooses for each item); a trainer
  * uses ab[0] with gradients. n == 0: none. */
 typedef struct b2_lora_slot {

@@ -19,8 +19,7 @@ struct blip2_tokenizer {
     bool clean_up;
 };
 
-/* ---- opening
- * -------------------------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------------------- */
 
 static blip2_status put_special(b2_added *a, const char *text, int32_t id, bool strip, blip2_error *e)
 {
@@ -175,8 +174,7 @@ blip2_status b2_tokenizer_copy(const char *from_dir, const char *to_dir, blip2_e
     return s;
 }
 
-/* ---- encoding
- * ------------------------------------------------------------------------------------------------- */
+/* ---- encoding ------------------------------------------------------------------------------------------ */
 
 typedef struct id_list {
     int32_t *p;
@@ -264,8 +262,7 @@ blip2_status blip2_tokenizer_encode(const blip2_tokenizer *t, const char *text, 
     return s;
 }
 
-/* ---- decoding
- * ------------------------------------------------------------------------------------------------- */
+/* ---- decoding ------------------------------------------------------------------------------------------ */
 
 /* One more part, a blank between it and what is there already. */
 static void add_part(b2_str *out, const char *p, size_t n)

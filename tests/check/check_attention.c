@@ -58,8 +58,7 @@ static void score_row(attn *t, int b, int h, int i, row *r)
     r->lse = r->keys > 0 ? top + log(sum) : -INFINITY;
 }
 
-/* ---- random cases
- * -------------------------------------------------------------------------------------------------- */
+/* ---- random cases -------------------------------------------------------------------------------------- */
 
 typedef struct plan {
     int batch, heads, dim, tq, tk;
@@ -166,6 +165,7 @@ static const plan edge_plans[] = {
     {.batch = 3, .heads = 2, .dim = 64, .tq = 1, .tk = 33, .bias = true, .decode = true, .causal = true},
     {.batch = 5, .heads = 2, .dim = 32, .tq = 1, .tk = 40, .ragged = true, .decode = true, .bias = true},
     {.batch = 2, .heads = 2, .dim = 8, .tq = 31, .tk = 31, .bias = true, .causal = true, .drop = 0.1f},
+    {.batch = 2, .heads = 2, .dim = 160, .tq = 5, .tk = 70, .bias = true, .ragged = true},
     {.batch = 0, .heads = 2, .dim = 8, .tq = 3, .tk = 3},
     {.batch = 2, .heads = 2, .dim = 8, .tq = 0, .tk = 3},
 };
@@ -199,8 +199,7 @@ static void every_plan(ck *c, bool backward, void (*run)(ck *, const plan *))
     }
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 static void call_fwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
@@ -265,8 +264,7 @@ static void forward_case(ck *c, const plan *p)
 
 static void check_fwd(ck *c) { every_plan(c, false, forward_case); }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 static void call_bwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {

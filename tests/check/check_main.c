@@ -154,18 +154,6 @@ static void open_cuda(ck *c, const options *o)
     if (t->available) ck_cuda_tables(t->table);
 }
 
-/* Each is a skipped test: the CUDA table has no floor. */
-static void name_holes(const ck *c, const options *o, count *n)
-{
-    static const char none[sizeof(void (*)(void))];
-    for (size_t i = 0; c->tier[CK_CUDA].selected && i < LINES; i++) {
-        if (lines[i].ws || !matches(o->kernel, lines[i].name)) continue;
-        if (memcmp((const char *)&c->tier[CK_CUDA].table[B2_F32] + lines[i].at, none, sizeof none)) continue;
-        printf("skipped %s: no CUDA kernel yet\n", lines[i].name);
-        n->skipped++;
-    }
-}
-
 static bool same_slot(const ck *c, int best, int dtype, size_t at)
 {
     return memcmp((const char *)&c->tier[best].table[dtype] + at,
@@ -257,7 +245,6 @@ int main(int argc, char **argv)
     }
     if (!ran) printf("no kernel matches %s\n", o.kernel);
     name_ref_slots(&c, &o);
-    name_holes(&c, &o, &n);
     for (int i = 0; i < 4; i++) b2_pool_close(c.pool[i]);
     printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped);
     return n.failed || !ran;

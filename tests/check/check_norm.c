@@ -42,8 +42,7 @@ static double row_stat(const double *x, int cols, double eps, bool centred, doub
     return 1 / sqrt(square / cols + eps);
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 static void call_rms(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
@@ -115,8 +114,7 @@ static void forward_case(ck *c, int rows, int cols)
     ck_run(c, &call);
 }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- backward ------------------------------------------------------------------------------------------ */
 
 static size_t ws_norm(const b2_kernels *k, void *args, int threads)
 {

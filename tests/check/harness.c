@@ -107,6 +107,23 @@ const double *ck_was(ck_buf *b)
     return b->was;
 }
 
+void ck_round(ck_buf *b)
+{
+    float *x = b->p;
+    free(b->was);
+    b->was = NULL;
+    if (!b->first) {
+        b->first = need(malloc(b->bytes + 1));
+        memcpy(b->first, x, b->bytes);
+        for (int64_t i = 0; i < b->n; i++) x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i]));
+    } else {
+        memcpy(x, b->first, b->bytes);
+        free(b->first);
+        b->first = NULL;
+    }
+    memcpy(b->init, x, b->bytes);
+}
+
 void ck_set(ck_buf *b, int64_t i, double value)
 {
     switch (b->type) {

@@ -40,8 +40,7 @@ typedef struct ck_tier {
     ck_stat stat; /* of the kernel under test */
 } ck_tier;
 
-/* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host); a slot
- * without a kernel is NULL. */
+/* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host). */
 enum { CK_CUDA = B2_ISA_COUNT, CK_TIERS };
 __attribute__((weak)) void ck_cuda_tables(b2_kernels t[2]);
 
@@ -76,12 +75,12 @@ typedef struct ck_call {
     void (*call)(const b2_kernels *k, b2_queue *q, void *args, void *ws);
     size_t (*ws)(const b2_kernels *k, void *args, int threads); /* NULL: no workspace */
     void (*want)(void *args);        /* the same in double: ck_want for every output */
+    ck_buf *rounded;                 /* f32 input that CUDA's bf16 kernels round to bf16 first, or NULL */
     double flops, bytes;             /* of one call; for timing */
     void (*turn)(void *args, int i); /* before timed call i: other weights; or NULL */
 } ck_call;
 
-/* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs hold NaN
- * --------- */
+/* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs hold NaN */
 ck_buf *ck_in(ck *c, ck_type type, int64_t n, double spread);
 ck_buf *ck_in_rows(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, double spread);
 ck_buf *ck_out(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld);
@@ -90,6 +89,8 @@ ck_buf *ck_inout(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, do
 static inline void *ck_ptr(const ck_buf *b) { return b ? b->p : NULL; }
 /* Contents before the kernel ran, exactly; to be called in `want` only. b may be NULL: NULL. */
 const double *ck_was(ck_buf *b);
+/* The contents of an f32 input become those rounded to bf16; again: what they were. */
+void ck_round(ck_buf *b);
 /* Set element i, rounded to the type; before ck_run. */
 void ck_set(ck_buf *b, int64_t i, double value);
 /* Right value of element i and the size of its terms. b may be NULL: not wanted. */
@@ -100,8 +101,7 @@ static inline void ck_want(ck_buf *b, int64_t i, double value, double mag)
     b->mag[i] = mag;
 }
 
-/* ---- chance: the same for the same seed, kernel and activation type
- * ------------------------------------------------ */
+/* ---- chance: the same for the same seed, kernel and activation type ------------------------------------ */
 int ck_below(ck *c, int n); /* 0..n-1 */
 /* Timed cases are the same every time: always true there. */
 static inline bool ck_flip(ck *c) { return c->bench || ck_below(c, 2) != 0; }
@@ -111,8 +111,7 @@ double ck_uniform(ck *c, double spread);
 /* Runs, judges or times, and frees all buffers. */
 void ck_run(ck *c, const ck_call *call);
 
-/* ---- between the harness's own files
- * ------------------------------------------------------------------------------- */
+/* ---- between the harness's own files ------------------------------------------------------------------- */
 void ck_fill(ck *c, ck_buf *b, double spread);
 void ck_free(ck *c);
 void ck_snapshot(ck *c);            /* remembers the contents of all buffers */

@@ -17,8 +17,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 
-/* ---- vectors and indices
- * ------------------------------------------------------------------------------------ */
+/* ---- vectors and indices ------------------------------------------------------------------------------- */
 struct uint3 {
     unsigned x, y, z;
 };
@@ -45,8 +44,7 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 extern uint3 threadIdx, blockIdx; /* rewritten at every switch */
 extern dim3 blockDim, gridDim;
 
-/* ---- bf16
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- bf16 ---------------------------------------------------------------------------------------------- */
 struct __nv_bfloat16 {
     uint16_t bits;
 };
@@ -66,8 +64,7 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float f)
     return {(uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16)};
 }
 
-/* ---- the core
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the core ------------------------------------------------------------------------------------------ */
 enum emu_exit { EMU_ERROR = 81, EMU_DEADLOCK = 82, EMU_SANITIZER = 83, EMU_WRONG = 84, EMU_SPINNING = 85 };
 enum emu_kind {
     EMU_SHFL,
@@ -120,8 +117,7 @@ void emu_schedule(int order, unsigned seed, int greedy, int late_copies);
 }
 enum emu_order { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
 
-/* ---- shared memory
- * -------------------------------------------------------------------------------------------- */
+/* ---- shared memory ------------------------------------------------------------------------------------- */
 #define SHARED(T, name)                                                                                      \
     static emu_site name##_site;                                                                             \
     T &name = *(T *)emu_shared(&name##_site, sizeof(T), alignof(T) > 16 ? alignof(T) : 16)
@@ -130,8 +126,7 @@ enum emu_order { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
     T(&name)[n] = *(T(*)[n])emu_shared(&name##_site, sizeof(T[n]), alignof(T) > 16 ? alignof(T) : 16)
 #define DYN_SHARED(T, name) T *name = (T *)emu_dynamic_shared()
 
-/* ---- threads and warps
- * ---------------------------------------------------------------------------------------- */
+/* ---- threads and warps --------------------------------------------------------------------------------- */
 #define __syncthreads() emu_sync(__FILE__, __LINE__)
 static inline void emu_syncwarp(unsigned mask, const char *file, int line)
 {
@@ -166,8 +161,7 @@ static inline unsigned emu_ballot(unsigned mask, bool x, const char *file, int l
 #define __any_sync(mask, x)    (__ballot_sync(mask, x) != 0)
 #define __all_sync(mask, x)    (__ballot_sync(mask, !(x)) == 0)
 
-/* ---- atomics: whole numbers only; a sum of floats would depend on the order
- * ------------------------------------- */
+/* ---- atomics: whole numbers only; a sum of floats would depend on the order ---------------------------- */
 static inline int atomicAdd(int *p, int x) { return __atomic_fetch_add(p, x, __ATOMIC_ACQ_REL); }
 static inline unsigned atomicAdd(unsigned *p, unsigned x)
 {
@@ -187,8 +181,7 @@ static inline int atomicMin(int *p, int x)
     return old;
 }
 
-/* ---- numbers
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- numbers ------------------------------------------------------------------------------------------- */
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float k_exp(float x) { return expf(x); }
 static inline float k_log(float x) { return logf(x); }
@@ -209,8 +202,7 @@ static inline float __uint_as_float(unsigned u)
     return f;
 }
 
-/* ---- asynchronous copies
- * ---------------------------------------------------------------------------------------- */
+/* ---- asynchronous copies ------------------------------------------------------------------------------- */
 static inline void emu_land(const emu_copy *c)
 {
     uint64_t w[2] = {0, 0};
@@ -242,8 +234,7 @@ template <int N> static inline void k_copy_wait()
     q->n = kept;
 }
 
-/* ---- tensor cores
- * ------------------------------------------------------------------------------------------------ */
+/* ---- tensor cores -------------------------------------------------------------------------------------- */
 static inline void emu_ldmatrix(emu_kind kind, uint32_t r[4], const void *row, const char *file, int line)
 {
     emu_op op = {kind, 0xFFFFFFFFu, 0, 32, {0, 0}, {0, 0}, {0}, {0}, {0}};
@@ -265,8 +256,7 @@ static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2],
 }
 #define k_mma_bf16(d, a, b) emu_mma(d, a, b, __FILE__, __LINE__)
 
-/* ---- launching
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- launching ----------------------------------------------------------------------------------------- */
 template <class F> static void emu_thread(void *f) { (*(F *)f)(); }
 template <class... P, class... A>
 static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,

@@ -71,8 +71,7 @@ static struct {
     bool running;
 } emu;
 
-/* ---- switching
- * --------------------------------------------------------------------------------------------------- */
+/* ---- switching ----------------------------------------------------------------------------------------- */
 extern "C" void emu_switch_stack(void **save, void *load);
 #if defined(__x86_64__)
 __asm__(".text\n"
@@ -155,8 +154,7 @@ static void resume(int number)
     emu.current = -1;
 }
 
-/* ---- faults
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- faults -------------------------------------------------------------------------------------------- */
 extern "C" void emu_fail(int code, const char *fmt, ...)
 {
     va_list ap;
@@ -195,8 +193,7 @@ static void spinning(int)
     emu_fail(EMU_SPINNING, "no end after %d s: does it wait for another block?", emu_watchdog);
 }
 
-/* ---- the queue of threads that can run
- * ----------------------------------------------------------------------------- */
+/* ---- the queue of threads that can run ----------------------------------------------------------------- */
 static uint64_t next_random()
 {
     emu.random = emu.random * 6364136223846793005u + 1442695040888963407u;
@@ -226,8 +223,7 @@ static int take_ready()
     return t;
 }
 
-/* ---- barriers
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- barriers ------------------------------------------------------------------------------------------ */
 static void check_barrier()
 {
     const fiber *any = nullptr;
@@ -266,8 +262,7 @@ extern "C" void emu_sync(const char *file, int line)
     to_scheduler(false);
 }
 
-/* ---- warps ---------------------------------------------------------------------------------------------
- * ------------ */
+/* ---- warps --------------------------------------------------------------------------------------------- ---- */
 static float bf16(uint32_t pair, int high)
 {
     const __nv_bfloat16 x = {(uint16_t)(high ? pair >> 16 : pair)};
@@ -398,8 +393,7 @@ static void finished()
 
 extern "C" emu_copies *emu_thread_copies() { return &emu.f[emu.current].copies; }
 
-/* ---- shared memory
- * -------------------------------------------------------------------------------------------------- */
+/* ---- shared memory ------------------------------------------------------------------------------------- */
 extern "C" void *emu_shared(emu_site *site, size_t bytes, size_t align)
 {
     if (site->block == emu.serial) return site->at;
@@ -435,8 +429,7 @@ extern "C" void *emu_malloc(size_t bytes)
     return p;
 }
 
-/* ---- launches ------------------------------------------------------------------------------------------
- * --------------- */
+/* ---- launches ------------------------------------------------------------------------------------------ ---- */
 static void run_block()
 {
     emu.total = emu.live = (int)(blockDim.x * blockDim.y * blockDim.z);

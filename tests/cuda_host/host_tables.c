@@ -25,13 +25,13 @@ void b2_cuda_launched(b2_queue *q, const char *kernel, int code)
     abort();
 }
 
-/* Weak: a line of kernels.def may have no kernel yet. */
+/* A line of kernels.def without a kernel fails at link. */
 #define KERNEL(name, args)                                                                                   \
-    extern void b2_cuda_f32_##name args __attribute__((weak));                                               \
-    extern void b2_cuda_bf16_##name args __attribute__((weak));
+    extern void b2_cuda_f32_##name args;                                                                     \
+    extern void b2_cuda_bf16_##name args;
 #define WORKSPACE(name, args)                                                                                \
-    extern size_t b2_cuda_f32_##name args __attribute__((weak));                                             \
-    extern size_t b2_cuda_bf16_##name args __attribute__((weak));
+    extern size_t b2_cuda_f32_##name args;                                                                   \
+    extern size_t b2_cuda_bf16_##name args;
 #include "kernels/kernels.def"
 #undef KERNEL
 #undef WORKSPACE

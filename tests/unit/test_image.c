@@ -230,8 +230,7 @@ static void nothing_is_decoded(void **state)
 }
 #endif
 
-/* ---- preprocessing
- * -------------------------------------------------------------------------------------------- */
+/* ---- preprocessing ------------------------------------------------------------------------------------- */
 
 /* Crc of the floats that transformers' BlipImageProcessor makes (data/make_images.py prints them). */
 static void pixels_are_those_of_transformers(void **state)

@@ -73,8 +73,7 @@ static void large_pictures(void **state)
     }
 }
 
-/* ---- the definition, pixel by pixel
- * --------------------------------------------------------------------------- */
+/* ---- the definition, pixel by pixel -------------------------------------------------------------------- */
 
 static double cubic(double x)
 {

@@ -176,8 +176,7 @@ static void small_buffers_are_told(void **state)
     assert_int_equal(blip2_tokenizer_size(NULL), 0);
 }
 
-/* ---- files
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- files --------------------------------------------------------------------------------------------- */
 
 static char *read_data(const char *name, size_t *n)
 {

@@ -1,0 +1,168 @@
+/* Attention, forward. Scores never leave the chip: a block takes 64 queries of one head and walks over the
+ * keys 64 at a time, its softmax rescaled as larger scores come (Dao et al. 2022, FlashAttention,
+ * algorithm 1). One query, as in generation: a block a head, all its scores in shared memory. */
+#include "kernels/cuda/attention_tile.cuh"
+
+/* What a thread holds of its 4 rows. */
+template <int C> struct attn_state {
+    float top[4], sum[4], out[4][2 * C];
+};
+
+/* A tile's scores become probabilities relative to the largest score so far. */
+template <int C>
+__device__ static inline void attn_softmax(attn_state<C> &st, float (*s)[4], const b2_attn &a,
+                                           const attn_view &view, int i0, int j0, float *p)
+{
+    const int r0 = (int)threadIdx.x / 16 * 4, c0 = (int)threadIdx.x % 16 * 4;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = i0 + r0 + i, keys = row < a.tq ? attn_keys(a, view, row) : 0;
+        float top = -INFINITY, sum = 0.0f;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int key = j0 + c0 + j;
+            s[i][j] = key < keys ? attn_score(a, view, row, key, s[i][j]) : -INFINITY;
+            top = fmaxf(top, s[i][j]);
+        }
+        top = fmaxf(st.top[i], attn_row_max(top));
+        const float base = top == -INFINITY ? 0.0f : top, shrink = expf(st.top[i] - base);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const float e = expf(s[i][j] - base);
+            sum += e;
+            p[(c0 + j) * ATTN_LD + r0 + i] = a.drop > 0 ? e * attn_keep(a, view, row, j0 + c0 + j) : e;
+        }
+        st.sum[i] = st.sum[i] * shrink + attn_row_sum(sum);
+        st.top[i] = top;
+#pragma unroll
+        for (int c = 0; c < 2 * C; c++) st.out[i][c] *= shrink;
+    }
+}
+
+/* 4 tq tk dim operations a head; arithmetic bounds long rows, memory (q, k, v once or twice, ctx) short
+ * ones. */
+template <int C, class T>
+__global__ void __launch_bounds__(ATTN_THREADS)
+    attn_fwd_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step)
+{
+    DYN_SHARED(attn_room<C>, room);
+    const int i0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
+    const int first = (int)blockIdx.y / a.heads * 128, rows = min(a.tq - i0, (int)ATTN_SIDE);
+    const attn_view view = attn_look(a, step, b, h);
+    const int keys = attn_keys(a, view, i0 + rows - 1);
+    attn_state<C> st;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        st.top[i] = -INFINITY;
+        st.sum[i] = 0.0f;
+#pragma unroll
+        for (int c = 0; c < 2 * C; c++) st.out[i][c] = 0.0f;
+    }
+    for (int j0 = 0; j0 < keys; j0 += ATTN_SIDE) {
+        const int n = min(keys - j0, (int)ATTN_SIDE);
+        float s[4][4];
+        attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
+                  view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
+        attn_softmax(st, s, a, view, i0, j0, room->p);
+        attn_fill<C>(room->m, view.v + (int64_t)j0 * a.ldv, a.ldv, n, first, a.dim);
+        __syncthreads();
+        attn_gather<C>(st.out, room->p, room->m);
+    }
+    attn_each<C>(first, a.dim, [&](int r, int column, int i, int c) {
+        if (r >= rows) return;
+        const float x = st.sum[i] == 0.0f ? 0.0f : st.out[i][c] / st.sum[i];
+        ctx[(((int64_t)b * a.tq + i0 + r) * a.heads + h) * a.dim + column] = k_store<T>(x);
+    });
+    const bool mine = lse && first == 0 && threadIdx.x % 16 == 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int r = (int)threadIdx.x / 16 * 4 + i;
+        const float l = st.sum[i] == 0.0f ? -INFINITY : st.top[i] + logf(st.sum[i]);
+        if (mine && r < rows) lse[((int64_t)b * a.heads + h) * a.tq + i0 + r] = l;
+    }
+}
+
+/* ---- one query
+ * ------------------------------------------------------------------------------------------ */
+
+enum { ONE_THREADS = 128, ONE_LANES = 8 }; /* 8 lanes share a key's product */
+
+__device__ static inline float one_block_max(float x, float *room)
+{
+    x = k_warp_max(x);
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = fmaxf(fmaxf(room[0], room[1]), fmaxf(room[2], room[3]));
+    __syncthreads();
+    return x;
+}
+
+/* Reads k and v of the visible keys once: 8 keys dim bytes a head bound it. */
+template <class T>
+__global__ void __launch_bounds__(ONE_THREADS)
+    attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step)
+{
+    DYN_SHARED(float, p); /* a score a key, then parts of the result */
+    SHARED_ARR(float, room, 32);
+    const int h = blockIdx.x, b = blockIdx.y, t = threadIdx.x;
+    const attn_view view = attn_look(a, step, b, h);
+    const int keys = attn_keys(a, view, 0);
+    float top = -INFINITY, sum = 0.0f;
+    for (int j0 = 0; j0 < keys; j0 += ONE_THREADS / ONE_LANES) {
+        const int j = j0 + t / ONE_LANES;
+        float dot = 0.0f;
+        for (int d = t % ONE_LANES; j < keys && d < a.dim; d += ONE_LANES)
+            dot = fmaf(view.q[d], view.k[(int64_t)j * a.ldk + d], dot);
+        for (int d = ONE_LANES / 2; d > 0; d >>= 1) dot += __shfl_xor_sync(K_ALL_LANES, dot, d);
+        if (j < keys) {
+            const float s = attn_score(a, view, 0, j, dot);
+            top = fmaxf(top, s);
+            if (t % ONE_LANES == 0) p[j] = s;
+        }
+    }
+    top = one_block_max(top, room);
+    const float base = top == -INFINITY ? 0.0f : top;
+    for (int j = t; j < keys; j += ONE_THREADS) {
+        const float e = expf(p[j] - base);
+        sum += e;
+        p[j] = a.drop > 0 ? e * attn_keep(a, view, 0, j) : e;
+    }
+    sum = k_block_sum(sum, room);
+    for (int d = t; d < a.dim; d += ONE_THREADS) {
+        float x = 0.0f;
+        for (int j = 0; j < keys; j++) x = fmaf(p[j], view.v[(int64_t)j * a.ldv + d], x);
+        ctx[((int64_t)b * a.heads + h) * a.dim + d] = k_store<T>(sum == 0.0f ? 0.0f : x / sum);
+    }
+    if (lse && t == 0) lse[(int64_t)b * a.heads + h] = sum == 0.0f ? -INFINITY : top + logf(sum);
+}
+
+template <int C, class T> static void attn_tiles(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
+{
+    const dim3 grid(k_blocks(a->tq, ATTN_SIDE), a->heads * attn_slices(a->dim), a->batch);
+    k_launch(q, (attn_fwd_kernel<C, T>), grid, ATTN_THREADS, sizeof(attn_room<C>), (T *)ctx, lse, *a,
+             b2_cuda_step(q));
+}
+
+template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
+{
+    (void)ws;
+    if (a->tq == 1) {
+        k_launch(q, (attn_one_kernel<T>), dim3(a->heads, a->batch), ONE_THREADS,
+                 (size_t)a->tk * sizeof(float), (T *)ctx, lse, *a, b2_cuda_step(q));
+        return;
+    }
+    switch (attn_width(a->dim)) {
+    case 1: attn_tiles<1, T>(q, ctx, lse, a); break;
+    case 2: attn_tiles<2, T>(q, ctx, lse, a); break;
+    case 3: attn_tiles<3, T>(q, ctx, lse, a); break;
+    default: attn_tiles<4, T>(q, ctx, lse, a);
+    }
+}
+static size_t attn_fwd_ws(const b2_attn *a, int threads)
+{
+    (void)a, (void)threads;
+    return 0;
+}
+
+K_EXPORT(attn_fwd, (b2_queue * q, void *ctx, float *lse, const b2_attn *a, void *ws), (q, ctx, lse, a, ws))
+K_EXPORT_WS(attn_fwd_ws, (const b2_attn *a, int threads), (a, threads))
