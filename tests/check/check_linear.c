@@ -298,7 +298,8 @@ static void check_bias(ck *c)
 }
 
 /* Sums of up to 6144 products in f32: a single accumulator strays sqrt(k)/2 half-steps, 2.4e-6 at worst, a
- * few 1e-7 in practice. No kernel may round an operand: that would show as 1e-3; the exception is `rounded`. */
+ * few 1e-7 in practice. No kernel may round an operand: that would show as 1e-3; the exception is
+ * `rounded`. */
 const ck_check ck_linear[] = {
     {"gemm_wf32", "gemm_ws", check_gemm, {2e-6, 2e-6}},
     {"gemm_wbf16", "gemm_ws", check_gemm, {2e-6, 2e-6}},

@@ -1,4 +1,4 @@
-/* check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--seed=N] [--bench] [--list]
+/* check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--seed=N] [--once] [--bench] [--list]
  * Checks (or times) every line of kernels.def on every CPU tier of this machine. Exit status 1 when something
  * failed. */
 #include <fnmatch.h>
@@ -29,7 +29,7 @@ static const ck_check *const families[] = {ck_linear,    ck_lora,  ck_norm,  ck_
 typedef struct options {
     const char *kernel, *tier;
     unsigned long long seed;
-    bool bench, list;
+    bool bench, list, once;
 } options;
 
 typedef struct count {
@@ -188,6 +188,8 @@ static bool parse(int argc, char **argv, options *o)
             o->tier = argv[i] + 7;
         else if (strncmp(argv[i], "--seed=", 7) == 0 && b2_parse_int(argv[i] + 7, 0, INT64_MAX, &v))
             o->seed = (unsigned long long)v;
+        else if (strcmp(argv[i], "--once") == 0)
+            o->once = true;
         else if (strcmp(argv[i], "--bench") == 0)
             o->bench = true;
         else if (strcmp(argv[i], "--list") == 0)
@@ -196,7 +198,7 @@ static bool parse(int argc, char **argv, options *o)
             fprintf(
                 stderr,
                 "check_kernels: %s: not an option; usage: check_kernels [--kernel=PATTERN] [--tier=PATTERN] "
-                "[--seed=N] [--bench] [--list]\n",
+                "[--seed=N] [--once] [--bench] [--list]\n",
                 argv[i]);
             return false;
         }
@@ -229,6 +231,7 @@ int main(int argc, char **argv)
     open_tiers(&c, &o, &n);
     open_cuda(&c, &o);
     c.bench = o.bench;
+    c.once = o.once;
     if (c.bench) ck_probe(&c);
     int ran = 0;
     for (size_t i = 0; i < LINES; i++) {

@@ -47,9 +47,9 @@ __attribute__((weak)) void ck_cuda_tables(b2_kernels t[2]);
 struct ck_check;
 typedef struct ck {
     const struct ck_check *check;
-    int dtype; /* B2_F32 or B2_BF16 */
-    bool bench, quiet;
-    size_t slot, ws_slot; /* offsets in b2_kernels; ws_slot 0: none */
+    int dtype;               /* B2_F32 or B2_BF16 */
+    bool bench, quiet, once; /* once: one thread count instead of three */
+    size_t slot, ws_slot;    /* offsets in b2_kernels; ws_slot 0: none */
     b2_rng rng;
     b2_step step; /* random; a check may set fields before ck_run */
     uint64_t sample[256];
@@ -80,7 +80,7 @@ typedef struct ck_call {
     void (*turn)(void *args, int i); /* before timed call i: other weights; or NULL */
 } ck_call;
 
-/* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs hold NaN */
+/* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs NaN */
 ck_buf *ck_in(ck *c, ck_type type, int64_t n, double spread);
 ck_buf *ck_in_rows(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, double spread);
 ck_buf *ck_out(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld);

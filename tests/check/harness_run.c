@@ -118,7 +118,7 @@ static void judge(ck *c, ck_tier *t, const ck_call *call)
 static void check_tier(ck *c, ck_tier *t, const ck_call *call)
 {
     t->stat.cases++;
-    for (int threads = 1; threads <= 3; threads++) {
+    for (int threads = 1; threads <= (c->once ? 1 : 3); threads++) {
         ck_restore(c);
         const char *bad = run_once(c, t, call, c->pool[threads]);
         if (bad) {

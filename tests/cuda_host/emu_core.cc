@@ -262,7 +262,7 @@ extern "C" void emu_sync(const char *file, int line)
     to_scheduler(false);
 }
 
-/* ---- warps --------------------------------------------------------------------------------------------- ---- */
+/* ---- warps --------------------------------------------------------------------------------------------- */
 static float bf16(uint32_t pair, int high)
 {
     const __nv_bfloat16 x = {(uint16_t)(high ? pair >> 16 : pair)};
@@ -429,7 +429,7 @@ extern "C" void *emu_malloc(size_t bytes)
     return p;
 }
 
-/* ---- launches ------------------------------------------------------------------------------------------ ---- */
+/* ---- launches ------------------------------------------------------------------------------------------ */
 static void run_block()
 {
     emu.total = emu.live = (int)(blockDim.x * blockDim.y * blockDim.z);
