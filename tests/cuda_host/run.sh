@@ -25,9 +25,13 @@ one() {
 
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
 one self-test "$OBJ/planted_faults"
-one forward "$OBJ/check_cuda_host" --tier=cuda --seed=1
-one reverse env EMU_ORDER=reverse "$OBJ/check_cuda_host" --tier=cuda --once --seed=2
-one random env EMU_ORDER=random EMU_SEED=3 "$OBJ/check_cuda_host" --tier=cuda --once --seed=3
-one greedy env EMU_GREEDY=1 EMU_EARLY=1 "$OBJ/check_cuda_host" --tier=cuda --once --seed=4
+if [ -n "${SAN:-}" ]; then # bounds do not depend on the schedule
+    one forward "$OBJ/check_cuda_host" --tier=cuda --once --seed=1
+else
+    one forward "$OBJ/check_cuda_host" --tier=cuda --seed=1
+    one reverse env EMU_ORDER=reverse "$OBJ/check_cuda_host" --tier=cuda --once --seed=2
+    one random env EMU_ORDER=random EMU_SEED=3 "$OBJ/check_cuda_host" --tier=cuda --once --seed=3
+    one greedy env EMU_GREEDY=1 EMU_EARLY=1 "$OBJ/check_cuda_host" --tier=cuda --once --seed=4
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
