@@ -100,7 +100,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
-        uninstall format format-check lint clean help fuzz check-cuda-host FORCE
+        uninstall format format-check lint clean help fuzz cuda check-cuda-host FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
 lib: $(BUILD)/lib/libblip2.a $(BUILD)/lib/libblip2.so.$(VERSION) $(BUILD)/lib/blip2.pc
@@ -231,15 +231,25 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 # The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
 # go together, and the switch is written for x86-64.
 HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN)),,1))
-CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(OBJ)/tests/cuda_host/emu_core.o
-HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/check_cuda_host)
+CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(OBJ)/cuda_host/kernels/cuda/cuda_tables.o \
+                 $(OBJ)/tests/cuda_host/emu_core.o
+CUDA_HOST_MODULE := $(OBJ)/emu/libblip2-cuda.so
+HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE))
 $(OBJ)/cuda_host/%.o: %.cu | $(OBJ)/probe
 	$(compile_c)
-	$(Q)$(CXX) -x c++ -std=c++20 -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O1 \
+	$(Q)$(CXX) -x c++ -std=c++20 -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O1 -fPIC \
 	    -ffp-contract=off $(CXXFLAGS) -MMD -MP -c $< -o $@
-$(OBJ)/tests/cuda_host/emu_core.o: tests/cuda_host/emu_core.cc | $(OBJ)/probe
+$(OBJ)/cuda_host/%.o: %.c | $(OBJ)/probe
 	$(compile_c)
-	$(Q)$(CXX) -std=c++20 -Wall -Wextra $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O2 $(CXXFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(C_FLAGS) -Itests/cuda_host/include $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@
+$(OBJ)/tests/cuda_host/%.o: tests/cuda_host/%.cc | $(OBJ)/probe
+	$(compile_c)
+	$(Q)$(CXX) -std=c++20 -Wall -Wextra $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O2 -fPIC $(CXXFLAGS) -MMD -MP -c $< -o $@
+# The whole module on the host, where BLIP2_MODULE_DIR finds it.
+$(CUDA_HOST_MODULE): $(CUDA_HOST_OBJ) $(OBJ)/cuda_host/kernels/cuda/cuda_module.o $(OBJ)/tests/cuda_host/emu_runtime.o
+	@mkdir -p $(@D)
+	$(link)
+	$(Q)$(CXX) -shared $(SANFLAGS) $(LDFLAGS) $^ -o $@
 $(OBJ)/planted_faults: $(OBJ)/cuda_host/tests/cuda_host/planted_faults.o $(OBJ)/tests/cuda_host/emu_core.o
 	$(link)
 	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -o $@
@@ -248,6 +258,29 @@ $(OBJ)/check_cuda_host: $(CHECK) $(OBJ)/tests/cuda_host/host_tables.o $(CUDA_HOS
 	$(Q)$(CXX) $(COMMON) $(CFLAGS) $(LDFLAGS) $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
 check-cuda-host: $(OBJ)/check_cuda_host ## the CUDA kernels on the host, against ref [K=name] [SEED=n]
 	@$< --tier=cuda $(if $(K),--kernel=$(K)) $(if $(SEED),--seed=$(SEED))
+
+# ---- the CUDA module ------------------------------------------------------------------------------------------
+# Needs nvcc; the CUDA runtime is linked in, so that at run time it takes a driver and nothing else.
+CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda $(sort $(wildcard /usr/local/cuda-*))))
+NVCC      ?= $(or $(wildcard $(CUDA_HOME)/bin/nvcc),nvcc)
+CUDA_ARCH ?= 80 86 89 90a
+CUDA_PTX  ?= 90
+CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) $(foreach a,$(CUDA_PTX),-gencode arch=compute_$a,code=compute_$a)
+CUDA_OBJ  := $(patsubst %,$(BUILD)/cuda/%.o,$(basename $(notdir $(wildcard kernels/cuda/*.cu kernels/cuda/*.c))))
+cuda: $(BUILD)/lib/blip2/libblip2-cuda.so ## the CUDA module (needs nvcc) [CUDA_HOME=dir] [CUDA_ARCH="80 90a"] [LINEINFO=1]
+$(BUILD)/cuda/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D); command -v $(NVCC) >/dev/null || { echo "missing: nvcc. Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME" >&2; exit 1; }
+	@echo "  NVCC $<"
+	$(Q)$(NVCC) -O3 -std=c++17 $(INCLUDES) $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v --compress-mode=size -MMD -MP \
+	    -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
+$(BUILD)/cuda/%.o: kernels/cuda/%.c
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(CC) $(C_FLAGS) -isystem $(CUDA_HOME)/include $(OPT) -fPIC -fvisibility=hidden $(CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LD   $@"
+	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-z,defs -Wl,--exclude-libs,ALL $^ -L$(CUDA_HOME)/lib64 -lcudart_static -lpthread -ldl -lrt -lm -o $@
 
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.

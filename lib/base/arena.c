@@ -54,7 +54,11 @@ static void *mapped_block(size_t bytes)
 void *b2_account_alloc(b2_account *acc, size_t bytes)
 {
     if (bytes > (size_t)PTRDIFF_MAX - B2_ALIGN) return NULL;
-    void *p = bytes >= MMAP_FROM ? mapped_block(bytes) : heap_block(bytes);
+    void *p;
+    if (acc && acc->take)
+        p = acc->take(acc->owner, bytes);
+    else
+        p = bytes >= MMAP_FROM ? mapped_block(bytes) : heap_block(bytes);
     if (p) b2_account_add(acc, bytes);
     return p;
 }
@@ -63,7 +67,9 @@ void b2_account_free(b2_account *acc, void *p, size_t bytes)
 {
     if (!p) return;
     b2_account_sub(acc, bytes);
-    if (bytes >= MMAP_FROM)
+    if (acc && acc->take)
+        acc->give(acc->owner, p);
+    else if (bytes >= MMAP_FROM)
         munmap(p, bytes);
     else
         free(p);
@@ -83,9 +89,14 @@ blip2_status b2_arena_init(b2_arena *a, size_t cap, b2_account *acc, blip2_error
 /* Dry addresses start here: not NULL, aligned, and in a page that is never mapped. */
 #define DRY_BASE ((uintptr_t)B2_ALIGN)
 
-static void *arena_at(const b2_arena *a, size_t offset)
+void *b2_arena_at(const b2_arena *a, size_t offset)
 {
     return a->dry ? (void *)(DRY_BASE + offset) : a->base + offset; /* NOLINT: never dereferenced */
+}
+
+size_t b2_arena_offset(const b2_arena *a, const void *p)
+{
+    return (uintptr_t)p - (a->dry ? DRY_BASE : (uintptr_t)a->base);
 }
 
 void *b2_arena_take(b2_arena *a, size_t bytes)
@@ -93,9 +104,9 @@ void *b2_arena_take(b2_arena *a, size_t bytes)
     size_t room = (a->dry ? (size_t)PTRDIFF_MAX / B2_ALIGN * B2_ALIGN : a->cap) - a->used;
     if (bytes > room || !(a->dry || a->base)) {
         a->failed = true;
-        return a->dry ? arena_at(a, a->used) : NULL;
+        return a->dry ? b2_arena_at(a, a->used) : NULL;
     }
-    void *p = arena_at(a, a->used);
+    void *p = b2_arena_at(a, a->used);
     size_t whole = (bytes + B2_ALIGN - 1) / B2_ALIGN * B2_ALIGN;
     a->used += whole < room ? whole : room; /* the last take may end short of a full line */
     if (a->used > a->peak) a->peak = a->used;

@@ -12,9 +12,12 @@
 
 #define B2_ALIGN 64
 
-/* Bytes that one owner holds: counted where malloc and mmap are called. */
+/* Bytes that one owner holds: counted where malloc and mmap are called, or what a device has instead. */
 typedef struct b2_account {
     _Atomic size_t bytes, peak;
+    void *(*take)(void *owner, size_t bytes); /* 64-aligned, zeroed, NULL: there is no more */
+    void (*give)(void *owner, void *p);
+    void *owner; /* take NULL: the host's own memory */
 } b2_account;
 /* 64-aligned, zeroed; NULL when out of memory; acc may be NULL. */
 void *b2_account_alloc(b2_account *acc, size_t bytes);
@@ -32,6 +35,9 @@ void b2_arena_dry(b2_arena *a);
 blip2_status b2_arena_init(b2_arena *a, size_t cap, b2_account *acc, blip2_error *e);
 /* 64-aligned; never NULL in dry mode; NULL and failed=true when full. */
 void *b2_arena_take(b2_arena *a, size_t bytes);
+/* Between addresses and places from the arena's start. */
+void *b2_arena_at(const b2_arena *a, size_t offset);
+size_t b2_arena_offset(const b2_arena *a, const void *p);
 size_t b2_arena_mark(const b2_arena *a);
 void b2_arena_release(b2_arena *a, size_t mark);
 void b2_arena_free(b2_arena *a);

@@ -4,14 +4,21 @@
 #include <string.h>
 #include "device/device.h"
 
+static bool is_cuda(const char *name) { return strncmp(name, "cuda", 4) == 0 && (!name[4] || name[4] == ':'); }
+
 static blip2_status check_name(const char *name, blip2_error *err)
 {
-    if (!name) return b2_fail(err, BLIP2_ERR_ARGUMENT, "device name: expected \"cpu\", found NULL");
-    if (strcmp(name, "cpu") == 0) return BLIP2_OK;
-    if (strncmp(name, "cuda", 4) == 0)
-        return b2_fail(err, BLIP2_ERR_DEVICE,
-                       "device \"%s\": this build has no CUDA module; \"cpu\" is available", name);
-    return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": unknown kind, expected \"cpu\"", name);
+    if (!name) return b2_fail(err, BLIP2_ERR_ARGUMENT, "device name: expected \"cpu\" or \"cuda:N\", found NULL");
+    if (strcmp(name, "cpu") == 0 || is_cuda(name)) return BLIP2_OK;
+    return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": unknown kind, expected \"cpu\" or \"cuda:N\"", name);
+}
+
+static void describe_cpu(blip2_device *d)
+{
+    d->isa = b2_isa_best();
+    b2_cpu_tables(d->tables, d->isa);
+    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(), b2_isa_name(d->isa),
+             b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
 }
 
 blip2_status blip2_device_open(const char *name, const blip2_device_options *options, blip2_device **out,
@@ -32,14 +39,12 @@ blip2_status blip2_device_open(const char *name, const blip2_device_options *opt
     d->refs = 1;
     d->log = (b2_log){o->log, o->log_user, o->log_level};
     blip2_status s = b2_pool_open(&d->pool, o->threads, err);
+    if (s == BLIP2_OK && is_cuda(name)) s = b2_device_open_cuda(d, name, err);
     if (s != BLIP2_OK) {
-        free(d);
+        blip2_device_close(d);
         return s;
     }
-    d->isa = b2_isa_best();
-    b2_cpu_tables(d->tables, d->isa);
-    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(),
-             b2_isa_name(d->isa), b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
+    if (!d->gpu) describe_cpu(d);
     *out = d;
     return BLIP2_OK;
 }
@@ -53,6 +58,7 @@ blip2_device *b2_device_ref(blip2_device *d)
 void blip2_device_close(blip2_device *d)
 {
     if (!d || --d->refs > 0) return;
+    b2_device_close_cuda(d);
     b2_pool_close(d->pool);
     free(d);
 }

@@ -9,10 +9,23 @@ void b2_queue_init(b2_queue *q, blip2_device *d, b2_arena *scratch, b2_step *ste
     memset(q, 0, sizeof *q);
     q->k[B2_F32] = &d->tables[B2_F32];
     q->k[B2_BF16] = &d->tables[B2_BF16];
+    q->device = d;
     q->pool = d->pool;
+    q->threads = d->gpu ? d->cuda->multiprocessors(d->gpu) : b2_pool_threads(d->pool);
     q->scratch = scratch;
     q->step = step;
     q->error.size = sizeof q->error;
+    if (!d->gpu) return;
+    b2_stream *s = NULL;
+    const int code = d->cuda->stream_open(d->gpu, &s);
+    q->native = s;
+    if (code) b2_queue_fail(q, BLIP2_ERR_DEVICE, "a CUDA stream: %s", d->cuda->error(code));
+}
+
+void b2_queue_close(b2_queue *q)
+{
+    if (q->native) q->device->cuda->stream_close(q->native);
+    q->native = NULL;
 }
 
 void b2_queue_fail(b2_queue *q, blip2_status code, const char *fmt, ...)
@@ -25,8 +38,18 @@ void b2_queue_fail(b2_queue *q, blip2_status code, const char *fmt, ...)
     q->error.code = code;
 }
 
+static void wait_for(b2_queue *q)
+{
+    if (!q->native || q->dry) return;
+    const int code = q->device->cuda->wait(q->native);
+    if (code)
+        b2_queue_fail(q, BLIP2_ERR_DEVICE, "%s%s%s", q->where, q->where[0] ? ": " : "",
+                      q->device->cuda->error(code));
+}
+
 blip2_status b2_queue_finish(b2_queue *q, blip2_error *e)
 {
+    wait_for(q);
     const blip2_status s = q->error.code;
     if (s == BLIP2_OK) return s;
     b2_fail(e, s, "%s", q->error.text);

@@ -2,24 +2,45 @@
 #include <math.h>
 #include "infer/session_core.h"
 
+static void push(blip2_session *s, const void *host, size_t count)
+{
+    b2_twin_push(&s->q, &s->twin, host, count * sizeof(int32_t));
+}
+static void *on_device(const blip2_session *s, const void *host) { return b2_twin_device(&s->twin, host); }
+
+static size_t count_of(const b2_tensor *x) { return (size_t)x->rows * (size_t)x->cols; }
+static b2_tensor on_device_f32(const blip2_session *s, const float *host, int rows, int cols)
+{
+    return b2_view_f32(on_device(s, host), rows, cols);
+}
+
 void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps)
 {
     b2_pass p = s->pass;
-    b2_tensor out = b2_rows_of(&s->tokens, 0, n * s->net->c.qf.queries);
+    const b2_config *c = &s->net->c;
+    b2_tensor out = on_device_f32(s, s->tokens, n * c->qf.queries, c->t5.d);
     if (!s->q.dry) {
         for (int i = 0; i < n; i++) s->which[i] = s->trained_net ? 0 : adapter;
     }
-    p.which = s->which;
-    b2_image_infer(&p, s->net, s->pixels.p, n, &out, taps);
+    push(s, s->which, (size_t)n);
+    push(s, s->pixels, (size_t)n * 3 * (size_t)c->vit.image * (size_t)c->vit.image);
+    p.which = on_device(s, s->which);
+    b2_image_infer(&p, s->net, on_device(s, s->pixels), n, &out, taps);
+    b2_twin_pull(&s->q, &s->twin, s->tokens, count_of(&out) * sizeof(float));
 }
 
 void b2_session_prefill(blip2_session *s, int rows, int t)
 {
     b2_pass p = s->pass;
-    p.which = s->which;
-    b2_tensor feats = b2_rows_of(&s->feats, 0, rows * s->net->c.qf.queries);
+    const b2_config *c = &s->net->c;
+    const b2_tensor feats = on_device_f32(s, s->feats, rows * c->qf.queries, c->t5.d);
     b2_tensor enc = b2_rows_of(&s->enc, 0, rows * t);
-    b2_encoder_infer(&p, s->net, &feats, s->enc_ids, s->enc_len, rows, t, &enc);
+    push(s, s->which, (size_t)rows);
+    push(s, s->enc_len, (size_t)rows);
+    push(s, s->enc_ids, (size_t)rows * (size_t)t);
+    push(s, s->feats, count_of(&feats));
+    p.which = on_device(s, s->which);
+    b2_encoder_infer(&p, s->net, &feats, on_device(s, s->enc_ids), on_device(s, s->enc_len), rows, t, &enc);
     for (int i = 0; i < s->net->dec.layers && b2_queue_at(&s->q, "cross-attention keys", i); i++) {
         b2_tensor kv = b2_rows_of(&s->kv[i].cross, 0, rows * t);
         b2_linear_fwd(&p, &s->net->dec.layer[i].cross.kv, NULL, &kv, &enc, rows, 1.0f, 0.0f);
@@ -35,7 +56,7 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
     const int rows = x->rows, inner = m->heads * m->dim;
     b2_tensor q3 = b2_scratch(p->q, B2_F32, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
     b2_linear_fwd(p, &m->qkv, NULL, &q3, h, rows, 1.0f, 0.0f);
-    b2_kv_append(p->q, &kv->k, &kv->v, &q3, inner, 2 * inner, s->pos, rows, s->tdec);
+    b2_kv_append(p->q, &kv->k, &kv->v, &q3, inner, 2 * inner, on_device(s, s->pos), rows, s->tdec);
     const b2_attn a = {.q = q3.p,
                        .k = kv->k.p,
                        .v = kv->v.p,
@@ -52,8 +73,8 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
                        .bias = s->bias.p,
                        .ldbias = s->tdec,
                        .bias0 = s->tdec - 1,
-                       .klen = s->seen,
-                       .qpos = s->pos};
+                       .klen = on_device(s, s->seen),
+                       .qpos = on_device(s, s->pos)};
     b2_attention(p->q, &ctx, NULL, &a);
     b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
 }
@@ -79,7 +100,7 @@ static void cross_attention(const b2_pass *p, blip2_session *s, int layer, b2_te
                        .tk = t,
                        .krows = t,
                        .scale = m->scale,
-                       .klen = s->enc_len};
+                       .klen = on_device(s, s->enc_len)};
     b2_attention(p->q, &ctx, NULL, &a);
     b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
 }
@@ -89,10 +110,11 @@ void b2_session_decode(blip2_session *s, int rows, int t, int at)
     b2_queue *q = &s->q;
     const b2_config *c = &s->net->c;
     b2_pass p = s->pass;
-    p.which = s->which;
+    p.which = on_device(s, s->which);
+    push(s, s->ids, 4 * (size_t)s->batch);
     const size_t mark = b2_arena_mark(q->scratch);
     b2_tensor x = b2_scratch(q, B2_F32, rows, c->t5.d), h = b2_scratch(q, p.act, rows, c->t5.d);
-    b2_embed(q, &x, &s->net->shared, NULL, s->ids);
+    b2_embed(q, &x, &s->net->shared, NULL, on_device(s, s->ids));
     for (int i = 0; i < s->net->dec.layers && b2_queue_at(q, "decoder", i); i++) {
         const b2_t5_layer *l = &s->net->dec.layer[i];
         const size_t inside = b2_arena_mark(q->scratch);
@@ -110,4 +132,11 @@ void b2_session_decode(blip2_session *s, int rows, int t, int at)
     b2_linear_fwd(&p, &s->net->head, NULL, &logits, &h, rows,
                   c->t5.scale_out ? 1.0f / sqrtf((float)c->t5.d) : 1.0f, 0.0f);
     b2_arena_release(q->scratch, mark);
+}
+
+void b2_session_choose(blip2_session *s, int rows)
+{
+    b2_tensor logits = b2_rows_of(&s->logits, 0, rows);
+    b2_argmax(&s->q, on_device(s, s->chosen), on_device(s, s->logp), &logits, on_device(s, s->forbid));
+    b2_twin_pull(&s->q, &s->twin, s->chosen, 2 * (size_t)s->batch * sizeof *s->chosen);
 }

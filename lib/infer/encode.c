@@ -23,8 +23,7 @@ static blip2_status run(blip2_session *s, int n, int adapter, blip2_features **o
     s->q.where[0] = 0;
     B2_TRY(b2_queue_finish(&s->q, e));
     for (int i = 0; i < n; i++) {
-        const float *tokens =
-            (const float *)s->tokens.p + (size_t)i * (size_t)c->qf.queries * (size_t)c->t5.d;
+        const float *tokens = s->tokens + (size_t)i * (size_t)c->qf.queries * (size_t)c->t5.d;
         B2_TRY(b2_features_from(tokens, c->qf.queries, c->t5.d, &out[i], e));
     }
     return BLIP2_OK;
@@ -39,14 +38,17 @@ static blip2_status undo(blip2_status st, int n, blip2_features **out)
     return st;
 }
 
-static size_t pixels_each(const blip2_session *s) { return (size_t)s->pixels.cols; }
+static size_t pixels_each(const blip2_session *s)
+{
+    return 3 * (size_t)s->net->c.vit.image * (size_t)s->net->c.vit.image;
+}
 
 static blip2_status encode_turn(blip2_session *s, const blip2_image *images, int n, int adapter,
                                 blip2_features **out, blip2_error *e)
 {
     for (int i = 0; i < n; i++)
         B2_TRY(b2_preprocess_run(&s->model->prep, &images[i],
-                                 (float *)s->pixels.p + (size_t)i * pixels_each(s), e));
+                                 s->pixels + (size_t)i * pixels_each(s), e));
     return run(s, n, adapter, out, e);
 }
 
@@ -71,7 +73,7 @@ blip2_status blip2_session_encode_pixels(blip2_session *s, const float *pixels, 
     s->cancel = 0;
     for (int i = 0; i < n && st == BLIP2_OK; i += s->images) {
         const int turn = n - i < s->images ? n - i : s->images;
-        memcpy(s->pixels.p, pixels + (size_t)i * pixels_each(s),
+        memcpy(s->pixels, pixels + (size_t)i * pixels_each(s),
                (size_t)turn * pixels_each(s) * sizeof(float));
         st = run(s, turn, adapter, out + i, err);
     }

@@ -120,7 +120,7 @@ static blip2_status fill_rows(blip2_session *s, row *rows, int n, int *t, blip2_
         s->enc_len[b] = len;
         *t = len > *t ? len : *t;
         s->which[b] = s->trained_net ? 0 : rows[b].r->adapter;
-        float *to = (float *)s->feats.p + (size_t)b * each;
+        float *to = s->feats + (size_t)b * each;
         if (rows[b].r->features)
             memcpy(to, rows[b].r->features->data, each * sizeof(float));
         else
@@ -209,11 +209,11 @@ static blip2_status step(blip2_session *s, row *rows, int n, int t, int at, b2_t
         s->forbid[b] = at < rows[b].r->min_new_tokens ? s->net->c.t5.eos : -1;
     }
     b2_session_decode(s, n, t, at);
-    b2_tensor logits = b2_rows_of(&s->logits, 0, n);
-    b2_argmax(&s->q, s->chosen, s->logp, &logits, s->forbid);
-    B2_TRY(b2_queue_finish(&s->q, e));
+    b2_session_choose(s, n);
     const size_t vocab = (size_t)s->logits.cols;
-    if (sink && sink->logits) memcpy(sink->logits + (size_t)at * vocab, s->logits.p, vocab * sizeof(float));
+    if (sink && sink->logits)
+        b2_download(&s->q, sink->logits + (size_t)at * vocab, s->logits.p, vocab * sizeof(float));
+    B2_TRY(b2_queue_finish(&s->q, e));
     for (int b = 0; b < n; b++) {
         s->ids[b] = rows[b].done ? s->net->c.t5.pad : s->chosen[b];
         if (!rows[b].done) B2_TRY(take_token(s, &rows[b], b, e));
@@ -229,14 +229,20 @@ static bool all_done(const row *rows, int n)
     return true;
 }
 
-static void keep_encoder(blip2_session *s, int t, b2_trace_sink *sink)
+static blip2_status keep_encoder(blip2_session *s, int t, b2_trace_sink *sink, blip2_error *e)
 {
-    if (!sink || !sink->encoder) return;
+    if (!sink || !sink->encoder) return BLIP2_OK;
+    const size_t n = (size_t)t * (size_t)s->net->c.t5.d;
+    float *to = sink->encoder;
     sink->t = t;
-    const int64_t n = (int64_t)t * s->net->c.t5.d;
-    for (int64_t i = 0; i < n; i++)
-        sink->encoder[i] = s->enc.type == B2_F32 ? ((const float *)s->enc.p)[i]
-                                                 : b2_bf16_to_f32(((const b2_bf16 *)s->enc.p)[i]);
+    b2_download(&s->q, to, s->enc.p, n * b2_dtype_size(s->enc.type));
+    B2_TRY(b2_queue_finish(&s->q, e));
+    for (size_t i = n; s->enc.type == B2_BF16 && i-- > 0;) { /* in place: the narrow ones lie in front */
+        b2_bf16 h;
+        memcpy(&h, (const char *)to + i * sizeof h, sizeof h);
+        to[i] = b2_bf16_to_f32(h);
+    }
+    return BLIP2_OK;
 }
 
 static blip2_status turn(blip2_session *s, row *rows, int n, b2_trace_sink *sink, blip2_error *e)
@@ -245,7 +251,7 @@ static blip2_status turn(blip2_session *s, row *rows, int n, b2_trace_sink *sink
     B2_TRY(fill_rows(s, rows, n, &t, e));
     b2_session_prefill(s, n, t);
     B2_TRY(b2_queue_finish(&s->q, e));
-    keep_encoder(s, t, sink);
+    B2_TRY(keep_encoder(s, t, sink, e));
     for (int at = 0; at < s->tdec && !all_done(rows, n); at++) B2_TRY(step(s, rows, n, t, at, sink, e));
     for (int b = 0; b < n; b++) {
         rows[b].a->tokens = rows[b].tokens;

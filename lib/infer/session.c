@@ -24,9 +24,30 @@ static blip2_status check_options(const blip2_session_options *o, const b2_confi
     return BLIP2_OK;
 }
 
-static int32_t *take_ids(blip2_session *s, int n)
+static int32_t *take_ids(blip2_session *s, int n) { return b2_twin_take(&s->twin, (size_t)n * sizeof(int32_t)); }
+static float *take_floats(blip2_session *s, int rows, int cols)
 {
-    return b2_arena_take(&s->state, (size_t)n * sizeof(int32_t));
+    return b2_twin_take(&s->twin, (size_t)rows * (size_t)cols * sizeof(float));
+}
+
+/* What host and device exchange; first, so that both arenas begin with it. */
+static void take_twins(blip2_session *s)
+{
+    const b2_config *c = &s->net->c;
+    const int b = s->batch;
+    s->twin = b2_twin_of(s->model->device, &s->state, &s->staging);
+    s->which = take_ids(s, b > s->images ? b : s->images);
+    s->enc_len = take_ids(s, b);
+    s->enc_ids = take_ids(s, b * s->tenc);
+    s->ids = take_ids(s, 4 * b);
+    s->pos = s->ids + b;
+    s->seen = s->ids + 2 * b;
+    s->forbid = s->ids + 3 * b;
+    s->chosen = take_ids(s, 2 * b);
+    s->logp = (float *)(void *)(s->chosen + b);
+    s->feats = take_floats(s, b * c->qf.queries, c->t5.d);
+    s->pixels = take_floats(s, s->images, 3 * c->vit.image * c->vit.image);
+    s->tokens = take_floats(s, s->images * c->qf.queries, c->t5.d);
 }
 
 /* Everything that outlives a step; run dry it counts, run for real it hands out. */
@@ -36,26 +57,15 @@ static void take_state(blip2_session *s)
     b2_arena *a = &s->state;
     const b2_config *c = &s->net->c;
     const int inner = c->t5.heads * c->t5.dkv, b = s->batch;
+    take_twins(s);
     for (int i = 0; i < c->t5.dec_layers; i++) {
         s->kv[i].k = b2_new(q, a, B2_F32, b * s->tdec, inner);
         s->kv[i].v = b2_new(q, a, B2_F32, b * s->tdec, inner);
         s->kv[i].cross = b2_new(q, a, B2_F32, b * s->tenc, 2 * inner);
     }
-    s->feats = b2_new(q, a, B2_F32, b * c->qf.queries, c->t5.d);
     s->enc = b2_new(q, a, s->pass.act, b * s->tenc, c->t5.d);
     s->logits = b2_new(q, a, B2_F32, b, c->t5.vocab);
-    s->pixels = b2_new(q, a, B2_F32, s->images, 3 * c->vit.image * c->vit.image);
-    s->tokens = b2_new(q, a, B2_F32, s->images * c->qf.queries, c->t5.d);
     s->bias = b2_new(q, a, B2_F32, c->t5.heads, s->tdec);
-    s->enc_ids = take_ids(s, b * s->tenc);
-    s->enc_len = take_ids(s, b);
-    s->ids = take_ids(s, b);
-    s->pos = take_ids(s, b);
-    s->seen = take_ids(s, b);
-    s->which = take_ids(s, b > s->images ? b : s->images);
-    s->forbid = take_ids(s, b);
-    s->chosen = take_ids(s, b);
-    s->logp = b2_new(q, a, B2_F32, b, 1).p;
 }
 
 /* The largest steps this session will ever take. */
@@ -70,6 +80,7 @@ static blip2_status dry_run(blip2_session *s, blip2_error *e)
 {
     b2_arena_dry(&s->state);
     b2_arena_dry(&s->scratch);
+    b2_arena_dry(&s->staging);
     s->q.dry = true;
     take_state(s);
     largest_steps(s);
@@ -115,16 +126,21 @@ static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net
     if (o->n_adapters) B2_TRY(b2_adapters_attach(s->net, s->adapter, s->n_adapters, e));
     b2_queue_init(&s->q, m->device, &s->scratch, &s->step);
     s->q.cancel = &s->cancel;
+    s->q.act = m->act;
     s->pass = (b2_pass){.q = &s->q, .act = m->act};
     return BLIP2_OK;
 }
 
 static blip2_status allocate(blip2_session *s, blip2_error *e)
 {
-    const size_t state = s->state.peak, scratch = s->scratch.peak;
+    const size_t state = s->state.peak, scratch = s->scratch.peak, staging = s->staging.peak;
     const b2_config *c = &s->net->c;
-    B2_TRY(b2_arena_init(&s->state, state, &s->model->device->memory, e));
-    B2_TRY(b2_arena_init(&s->scratch, scratch, &s->model->device->memory, e));
+    blip2_device *d = s->model->device;
+    B2_TRY(b2_device_room(d, state + scratch, "a session", e));
+    s->state = s->scratch = s->staging = (b2_arena){0};
+    B2_TRY(b2_arena_init(&s->state, state, &d->memory, e));
+    B2_TRY(b2_arena_init(&s->scratch, scratch, &d->memory, e));
+    if (staging) B2_TRY(b2_arena_init(&s->staging, staging, &d->pinned, e));
     take_state(s);
     b2_relbias(&s->q, s->bias.p, &s->net->dec.relbias, c->t5.max_distance, false, s->tdec - 1, s->tdec);
     return b2_queue_finish(&s->q, e);
@@ -164,7 +180,7 @@ blip2_status b2_session_open_net(const blip2_model *m, const b2_net *net, const 
 blip2_status blip2_session_open(const blip2_model *m, const blip2_session_options *options,
                                 blip2_session **out, blip2_error *err)
 {
-    return b2_session_open_net(m, m ? m->net : NULL, options, out, err);
+    return b2_session_open_net(m, m ? m->run : NULL, options, out, err);
 }
 
 blip2_status blip2_session_plan(const blip2_model *m, const blip2_session_options *o, blip2_plan *plan,
@@ -173,7 +189,7 @@ blip2_status blip2_session_plan(const blip2_model *m, const blip2_session_option
     blip2_session *s = NULL;
     if (!plan || plan->size != sizeof *plan)
         return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
-    B2_TRY(new_session(m, m ? m->net : NULL, o, &s, err));
+    B2_TRY(new_session(m, m ? m->run : NULL, o, &s, err));
     plan->weights = m->weight_bytes;
     plan->state = s->state.peak;
     plan->saved = 0;
@@ -187,7 +203,9 @@ void blip2_session_close(blip2_session *s)
 {
     if (!s) return;
     b2_answers_free(&s->answers);
+    b2_queue_close(&s->q);
     b2_arena_free(&s->scratch);
+    b2_arena_free(&s->staging);
     b2_arena_free(&s->state);
     b2_net_free(s->net);
     for (int i = 0; i < s->n_adapters; i++) blip2_adapter_close(s->adapter[i]);

@@ -36,18 +36,20 @@ struct blip2_session {
     b2_queue q;
     b2_pass pass;
     b2_step step;
-    b2_arena scratch, state;
+    b2_arena scratch, state, staging; /* staging: the host's half of `twin`, empty where the device is the host */
+    b2_twin twin;
     _Atomic int cancel;
-    /* views into state */
+    /* views into state, where the kernels run */
     b2_kv *kv;        /* [decoder layers], malloc'ed */
-    b2_tensor feats;  /* [batch*queries, d] image tokens of the rows */
     b2_tensor enc;    /* T [batch*tenc, d] */
     b2_tensor logits; /* [batch, vocab] */
-    b2_tensor pixels; /* [images, 3*S*S] */
-    b2_tensor tokens; /* [images*queries, d] fresh features */
     b2_tensor bias;   /* [heads, tdec] decoder's relative bias, column tdec-1 is distance 0 */
-    int32_t *enc_ids, *enc_len, *ids, *pos, *seen, *which, *forbid, *chosen;
+    /* The host's half of twins. A decoder step pushes ids, pos, seen, forbid (one block) and pulls chosen, logp (one). */
+    int32_t *which, *enc_len, *enc_ids, *ids, *pos, *seen, *forbid, *chosen;
     float *logp;
+    float *feats;  /* [batch*queries, d] image tokens of the rows */
+    float *pixels; /* [images, 3*S*S] */
+    float *tokens; /* [images*queries, d] fresh features */
     b2_answer_store answers;
 };
 
@@ -55,7 +57,9 @@ struct blip2_session {
 void b2_session_prefill(blip2_session *s, int rows, int t);
 /* One decoder step at position `at` (ids, pos, seen set): logits of the next token. */
 void b2_session_decode(blip2_session *s, int rows, int t, int at);
-/* Images already in s->pixels → s->tokens. adapter: bound index or -1. */
+/* The first n rows of answers: chosen, logp. */
+void b2_session_choose(blip2_session *s, int rows);
+/* Images already in s->pixels → s->tokens. adapter: bound index or -1. taps point where the kernels run. */
 void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps);
 
 /* What a traced generation collects; NULL members are not wanted. */

@@ -240,7 +240,7 @@ static blip2_status load_values(const reading *r, int64_t floats)
         x->b = at + na;
         at += na + nb;
     }
-    return BLIP2_OK;
+    return b2_adapter_place(a, r->e);
 }
 
 static int matched(const b2_net *n, const char *targets)

@@ -103,7 +103,9 @@ blip2_status b2_adapters_attach(b2_net *n, blip2_adapter *const *adapters, int c
         for (int i = 0; i < adapters[a]->entries; i++) {
             const b2_adapter_entry *x = &adapters[a]->entry[i];
             const b2_param_ref *r = &n->ref[x->ref];
-            r->linear->lora[r->block]->ab[a] = (b2_lora_ab){x->a, x->b, x->r, x->scale};
+            r->linear->lora[r->block]->ab[a] = (b2_lora_ab){adapters[a]->run + (x->a - adapters[a]->data),
+                                                                  adapters[a]->run + (x->b - adapters[a]->data),
+                                                                  x->r, x->scale};
         }
     }
     for (int i = 0; i < n->n_slots; i++) n->slots[i].n = count;
@@ -119,6 +121,7 @@ blip2_adapter *b2_adapter_ref(blip2_adapter *a)
 void blip2_adapter_close(blip2_adapter *a)
 {
     if (!a || --a->refs > 0) return;
+    b2_adapter_unplace(a);
     blip2_model_close(a->model);
     free(a->cfg.targets);
     free(a->entry);

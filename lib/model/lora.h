@@ -37,8 +37,12 @@ struct blip2_adapter {
     bool touches_image;
     int64_t parameters;
     char *base_model, *prompt_template;
-    float *data;
+    float *data; /* the host's */
+    float *run;  /* the same where the kernels run */
 };
+/* Fills run from data; gives it back. */
+blip2_status b2_adapter_place(blip2_adapter *a, blip2_error *e);
+void b2_adapter_unplace(blip2_adapter *a);
 blip2_adapter *b2_adapter_ref(blip2_adapter *a);
 /* Binds n (<= 8) adapters to a net: slot k of every adapted linear holds adapter k (r = 0 where it has
  * nothing). */

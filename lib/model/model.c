@@ -53,9 +53,10 @@ static blip2_status open_parts(blip2_model *m, const char *dir, blip2_dtype dtyp
     if (s != BLIP2_OK) return s;
     B2_TRY(b2_net_new(&m->net, &m->config, e));
     B2_TRY(b2_st_open_model(&m->file, dir, e));
-    b2_account_add(&m->device->memory, b2_st_mapped_bytes(m->file));
+    b2_account_add(b2_device_host(m->device), b2_st_mapped_bytes(m->file));
     m->weight_bytes = b2_st_mapped_bytes(m->file);
     B2_TRY(b2_weights_bind(m, dtype, e));
+    B2_TRY(b2_model_place(m, e));
     B2_TRY(b2_preprocess_load(&m->prep, dir, m->config.vit.image, e));
     B2_TRY(open_tokenizer(m, e));
     return BLIP2_OK;
@@ -94,8 +95,9 @@ blip2_model *b2_model_ref(blip2_model *m)
 void blip2_model_close(blip2_model *m)
 {
     if (!m || --m->refs > 0) return;
+    b2_model_unplace(m);
     b2_weights_free(m);
-    if (m->file) b2_account_sub(&m->device->memory, b2_st_mapped_bytes(m->file));
+    if (m->file) b2_account_sub(b2_device_host(m->device), b2_st_mapped_bytes(m->file));
     b2_st_close(m->file);
     b2_net_free(m->net);
     blip2_tokenizer_close(m->tok);

@@ -11,7 +11,10 @@ struct blip2_model {
     blip2_device *device;
     char *dir;
     b2_config config;
-    b2_net *net;  /* inference view: no dropout, no adapters, no gradients */
+    b2_net *net;  /* in the host's memory: no dropout, no adapters, no gradients */
+    b2_net *run;  /* the same where the kernels run; net itself where that is the host */
+    void *block;  /* run's weights on a GPU */
+    size_t block_bytes;
     b2_dtype act; /* T: the mode */
     b2_st_set *file;
     void **copies; /* tensors that could not be used in place */
@@ -26,6 +29,9 @@ struct blip2_model {
  * for: it reads from all over the file. Any thread. */
 uint64_t b2_model_hash(const blip2_model *m);
 blip2_model *b2_model_ref(blip2_model *m);
+/* Fills run from net; gives it back. */
+blip2_status b2_model_place(blip2_model *m, blip2_error *e);
+void b2_model_unplace(blip2_model *m);
 
 /* Writes a model folder from a net (any mix of dtypes and owners): every tensor of net->ref, in `dtype`
  * (FILE: as the original file has it, else as the view is), config.json, tokenizer and processor files

@@ -97,7 +97,7 @@ static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t,
                              blip2_error *e)
 {
     const size_t bytes = (size_t)p->rows * (size_t)p->cols * b2_dtype_size(type);
-    void *to = b2_account_alloc(&m->device->memory, bytes);
+    void *to = b2_account_alloc(b2_device_host(m->device), bytes);
     if (!to)
         return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)",
                        t->file, t->name, bytes);
@@ -220,7 +220,7 @@ blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
 
 void b2_weights_free(blip2_model *m)
 {
-    for (int i = 0; i < m->n_copies; i++) b2_account_free(&m->device->memory, m->copies[i], m->copy_bytes[i]);
+    for (int i = 0; i < m->n_copies; i++) b2_account_free(b2_device_host(m->device), m->copies[i], m->copy_bytes[i]);
     free(m->copies);
     free(m->copy_bytes);
 }

@@ -75,7 +75,7 @@ void b2_zero(b2_queue *q, b2_tensor *y)
 {
     b2_op o;
     if (!b2_op_begin(&o, q, "zero", b2_dense(y), "y %dx%d", y->rows, y->cols) || !b2_op_launch(&o)) return;
-    if (b2_numel(y)) memset(y->p, 0, (size_t)b2_numel(y) * b2_dtype_size(y->type));
+    b2_clear(q, y->p, (size_t)b2_numel(y) * b2_dtype_size(y->type));
     b2_op_end(&o, NULL);
 }
 
@@ -86,7 +86,7 @@ void b2_copy(b2_queue *q, b2_tensor *y, const b2_tensor *x)
     if (!b2_op_begin(&o, q, "copy", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
         !b2_op_launch(&o))
         return;
-    if (b2_numel(y)) memcpy(y->p, x->p, (size_t)b2_numel(y) * b2_dtype_size(y->type));
+    b2_move(q, y->p, x->p, (size_t)b2_numel(y) * b2_dtype_size(y->type));
     b2_op_end(&o, NULL);
 }
 

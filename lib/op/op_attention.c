@@ -18,7 +18,7 @@ void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a)
                      a->heads, a->dim, a->tq, a->tk))
         return;
     const b2_kernels *t = q->k[ctx->type];
-    void *ws = b2_op_ws(&o, t->attn_fwd_ws(a, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->attn_fwd_ws(a, q->threads));
     if (!b2_op_launch(&o)) return;
     t->attn_fwd(q, ctx->p, lse, a, ws);
     b2_op_end(&o, ctx);
@@ -36,7 +36,7 @@ void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, 
                      a->heads, a->dim, a->tq, a->tk))
         return;
     const b2_kernels *t = q->k[B2_F32];
-    void *ws = b2_op_ws(&o, t->attn_bwd_ws(a, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->attn_bwd_ws(a, q->threads));
     if (!b2_op_launch(&o)) return;
     t->attn_bwd(q, dq->p, dq->ld, dk->p, dk->ld, dv->p, dv->ld, dbias, dctx->p, lse, a, ws);
     b2_op_end(&o, dq);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include "base/half.h"
 #include "op/op_core.h"
@@ -77,7 +78,7 @@ bool b2_op_launch(b2_op *o)
     return false;
 }
 
-/* First non-finite element of a dense or strided tensor, as its flat index; -1 when there is none. */
+/* First non-finite element of a dense or strided tensor of the host, as its flat index; -1 when there is none. */
 static int64_t find_bad(const b2_tensor *t)
 {
     for (int i = 0; i < t->rows; i++) {
@@ -91,6 +92,20 @@ static int64_t find_bad(const b2_tensor *t)
     return -1;
 }
 
+/* The same of a tensor where the kernels run: only looked at to name what went wrong, so a copy may be made. */
+static int64_t fetch_bad(b2_queue *q, const b2_tensor *t)
+{
+    b2_tensor copy = *t;
+    if (!q->device || b2_device_is_host(q->device) || t->rows == 0) return find_bad(t);
+    const size_t bytes = ((size_t)(t->rows - 1) * (size_t)t->ld + (size_t)t->cols) * b2_dtype_size(t->type);
+    copy.p = malloc(bytes ? bytes : 1);
+    if (!copy.p) return -1;
+    b2_download(q, copy.p, t->p, bytes);
+    const int64_t bad = b2_queue_failed(q) ? -1 : find_bad(&copy);
+    free(copy.p);
+    return bad;
+}
+
 void b2_op_end(b2_op *o, const b2_tensor *out)
 {
     b2_queue *q = o->q;
@@ -102,7 +117,7 @@ void b2_op_end(b2_op *o, const b2_tensor *out)
                  now() - o->start);
     }
     if (!q->check_finite || !out || !out->p) return;
-    const int64_t bad = find_bad(out);
+    const int64_t bad = fetch_bad(q, out);
     if (bad >= 0)
         b2_queue_fail(q, BLIP2_ERR_NONFINITE,
                       "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite", q->where,

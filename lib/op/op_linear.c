@@ -31,7 +31,7 @@ void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w,
                      w->w[0]->cols))
         return;
     const b2_kernels *t = q->k[x->type];
-    void *ws = b2_op_ws(&o, t->gemm_ws(m, n, k, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->gemm_ws(m, n, k, q->threads));
     if (!b2_op_launch(&o)) return;
     (w->w[0]->type == B2_F32 ? t->gemm_wf32 : t->gemm_wbf16)(q, y->p, y->ld, x->p, r, w->n, m, k, alpha, beta,
                                                              ws);
@@ -48,8 +48,8 @@ void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblock
     if (!b2_op_begin(&o, q, "gemm_dx", ok, "dx %dx%d = dy %dx%d times w %dx%d", dx->rows, k, m, dy->cols, n,
                      w->w[0]->cols))
         return;
-    const b2_kernels *t = q->k[B2_F32];
-    void *ws = b2_op_ws(&o, t->gemm_dx_ws(m, n, k, b2_pool_threads(q->pool)));
+    const b2_kernels *t = q->k[q->act];
+    void *ws = b2_op_ws(&o, t->gemm_dx_ws(m, n, k, q->threads));
     if (!b2_op_launch(&o)) return;
     (w->w[0]->type == B2_F32 ? t->gemm_dx_wf32 : t->gemm_dx_wbf16)(q, dx->p, dy->p, dy->ld, r, w->n, m, k,
                                                                    alpha, beta, ws);
@@ -64,7 +64,7 @@ void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x,
                      dy->rows, n, m, k))
         return;
     const b2_kernels *t = q->k[x->type];
-    void *ws = b2_op_ws(&o, t->gemm_dw_ws(m, n, k, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->gemm_dw_ws(m, n, k, q->threads));
     if (!b2_op_launch(&o)) return;
     t->gemm_dw(q, dw, dy->p, dy->ld, x->p, m, n, k, alpha, ws);
     const b2_tensor out = b2_view_f32(dw, n, k);
@@ -93,7 +93,7 @@ void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const 
                      x->cols, per_item))
         return;
     const b2_kernels *t = q->k[x->type];
-    void *ws = b2_op_ws(&o, t->lora_ws(x->rows, y->cols, x->cols, rmax, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->lora_ws(x->rows, y->cols, x->cols, rmax, q->threads));
     if (!b2_op_launch(&o)) return;
     t->lora_fwd(q, y->p, y->ld, u ? u->p : NULL, x->p, set, nset, which, x->rows / per_item, per_item,
                 y->cols, x->cols, ws);

@@ -37,7 +37,7 @@ void b2_sumsq(b2_queue *q, double *out, const float *x, int64_t n)
 {
     b2_op o;
     if (!b2_op_begin(&o, q, "sumsq", n >= 0, "%lld", (long long)n)) return;
-    void *ws = b2_op_ws(&o, q->k[B2_F32]->sumsq_ws(n, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, q->k[B2_F32]->sumsq_ws(n, q->threads));
     if (!b2_op_launch(&o)) return;
     q->k[B2_F32]->sumsq(q, out, x, n, ws);
     b2_op_end(&o, NULL);

@@ -27,7 +27,7 @@ void b2_rmsnorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_te
     if (!b2_op_begin(&o, q, "rmsnorm_bwd", ok, "dy %dx%d, x %dx%d", dy->rows, dy->cols, x->rows, x->cols))
         return;
     const b2_kernels *t = q->k[B2_F32];
-    void *ws = b2_op_ws(&o, t->norm_bwd_ws(x->rows, x->cols, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->norm_bwd_ws(x->rows, x->cols, q->threads));
     if (!b2_op_launch(&o)) return;
     t->rmsnorm_bwd(q, dx ? dx->p : NULL, w->g, dy->p, x->p, r, w->p, x->rows, x->cols, beta, ws);
     b2_op_end(&o, dx);
@@ -55,7 +55,7 @@ void b2_layernorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_
     if (!b2_op_begin(&o, q, "layernorm_bwd", ok, "dy %dx%d, x %dx%d", dy->rows, dy->cols, x->rows, x->cols))
         return;
     const b2_kernels *t = q->k[B2_F32];
-    void *ws = b2_op_ws(&o, t->norm_bwd_ws(x->rows, x->cols, b2_pool_threads(q->pool)));
+    void *ws = b2_op_ws(&o, t->norm_bwd_ws(x->rows, x->cols, q->threads));
     if (!b2_op_launch(&o)) return;
     t->layernorm_bwd(q, dx ? dx->p : NULL, g->g, b->g, dy->p, x->p, stat, g->p, x->rows, x->cols, beta, ws);
     b2_op_end(&o, dx);

@@ -58,7 +58,7 @@ blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, i
         s = b2_queue_failed(q) ? BLIP2_OK : decode_all(j, n, e);
         free(j);
     }
-    if (s == BLIP2_OK) b2_image_infer(&p, m->net, pixels.p, n, &tokens, NULL);
+    if (s == BLIP2_OK) b2_image_infer(&p, m->run, pixels.p, n, &tokens, NULL);
     b2_arena_release(q->scratch, mark);
     q->where[0] = 0;
     const blip2_status run = b2_queue_finish(q, e);

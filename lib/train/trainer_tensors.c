@@ -146,7 +146,7 @@ static blip2_status lora_config(blip2_trainer *t, blip2_error *e)
 blip2_status b2_trainer_select(blip2_trainer *t, blip2_error *e)
 {
     B2_TRY(b2_net_new(&t->net, &t->model->config, e));
-    b2_net_view(t->net, t->model->net);
+    b2_net_view(t->net, t->model->run);
     B2_TRY(lora_config(t, e));
     B2_TRY(t->o.trainable == BLIP2_TRAIN_LORA ? select_lora(t, e) : select_weights(t, e));
     lay_out(t);

@@ -18,6 +18,8 @@
 #define __align__(n) alignas(n)
 
 /* ---- vectors and indices ------------------------------------------------------------------------------- */
+struct b2_queue;
+
 struct uint3 {
     unsigned x, y, z;
 };
@@ -113,6 +115,9 @@ emu_copies *emu_thread_copies(void);
 [[noreturn]] void emu_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void *emu_malloc(size_t bytes); /* "device" memory: exactly so large, 256-aligned, holding 0xFF; free() */
 /* forward, reverse or random order of threads and blocks; greedy: a thread runs as far as it can. */
+/* Around each launch; weak: a program without emu_runtime.cc has no memory to guard. */
+__attribute__((weak)) void emu_memory_open(void);
+__attribute__((weak)) void emu_memory_close(void);
 void emu_schedule(int order, unsigned seed, int greedy, int late_copies);
 }
 enum emu_order { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };

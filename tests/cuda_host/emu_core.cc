@@ -488,6 +488,7 @@ static uint64_t coprime(uint64_t total)
 extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared, void (*thread)(void *),
                         void *arguments)
 {
+    if (emu_memory_open) emu_memory_open();
     check_launch(kernel, grid, block, shared);
     emu.thread = thread;
     emu.arguments = arguments;
@@ -510,6 +511,7 @@ extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared
     free(emu.dynamic);
     emu.dynamic = nullptr;
     emu.running = false;
+    if (emu_memory_close) emu_memory_close();
 }
 
 extern "C" void emu_schedule(int order, unsigned seed, int greedy, int late_copies)

@@ -3,12 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/cuda/cuda_queue.h"
 #include "tests/check/harness.h"
 
-void *b2_cuda_stream(const b2_queue *q);
-const b2_step *b2_cuda_step(const b2_queue *q);
-int b2_cuda_sms(const b2_queue *q);
-void b2_cuda_launched(b2_queue *q, const char *kernel, int code);
 void emu_schedule(int order, unsigned seed, int greedy, int late_copies);
 
 void *b2_cuda_stream(const b2_queue *q)
@@ -25,17 +22,6 @@ void b2_cuda_launched(b2_queue *q, const char *kernel, int code)
     abort();
 }
 
-/* A line of kernels.def without a kernel fails at link. */
-#define KERNEL(name, args)                                                                                   \
-    extern void b2_cuda_f32_##name args;                                                                     \
-    extern void b2_cuda_bf16_##name args;
-#define WORKSPACE(name, args)                                                                                \
-    extern size_t b2_cuda_f32_##name args;                                                                   \
-    extern size_t b2_cuda_bf16_##name args;
-#include "kernels/kernels.def"
-#undef KERNEL
-#undef WORKSPACE
-
 static void choose_schedule(void)
 {
     const char *order = getenv("EMU_ORDER"), *seed = getenv("EMU_SEED");
@@ -47,11 +33,5 @@ static void choose_schedule(void)
 void ck_cuda_tables(b2_kernels t[2])
 {
     choose_schedule();
-#define KERNEL(name, args)                                                                                   \
-    t[B2_F32].name = b2_cuda_f32_##name;                                                                     \
-    t[B2_BF16].name = b2_cuda_bf16_##name;
-#define WORKSPACE KERNEL
-#include "kernels/kernels.def"
-#undef KERNEL
-#undef WORKSPACE
+    b2_cuda_tables(t);
 }

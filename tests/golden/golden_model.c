@@ -190,7 +190,7 @@ static int prefill(rig *k, int adapter)
         memset(s->enc_ids + b * t, 0, (size_t)t * sizeof(int32_t));
         s->enc_len[b] = b2_encoder_ids(c, text, n, b * c->qf.queries, s->enc_ids + b * t);
         s->which[b] = adapter;
-        memcpy((float *)s->feats.p + (size_t)(b * c->qf.queries * c->t5.d),
+        memcpy(s->feats + (size_t)(b * c->qf.queries * c->t5.d),
                k->feats[i64(find(k, "image_index"), b)]->data,
                (size_t)(c->qf.queries * c->t5.d) * sizeof(float));
     }

@@ -1,0 +1,237 @@
+/* The CUDA module's side of kernels/module.h: GPUs, memory and streams through the CUDA runtime. */
+#include <cuda_runtime_api.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "blip2.h"
+#include "kernels/cuda/cuda_queue.h"
+
+#define LEAST_CAPABILITY 80
+
+struct b2_gpu {
+    int index, multiprocessors;
+    char text[200];
+};
+struct b2_stream {
+    b2_gpu *gpu;
+    cudaStream_t stream;
+};
+
+/* The runtime's idea of "the GPU" belongs to the thread that asks. */
+static cudaError_t use(const b2_gpu *g) { return cudaSetDevice(g->index); }
+
+/* ---- opening ------------------------------------------------------------------------------------------- */
+
+/* Why no GPU can be counted: the driver is not there, is too old, or shows none. */
+static void say_why(cudaError_t code, char *why, size_t room)
+{
+    int driver = 0;
+    void *so = dlopen("libcuda.so.1", RTLD_LAZY);
+    if (so) dlclose(so);
+    if (!so)
+        snprintf(why, room, "no NVIDIA driver: libcuda.so.1 is not found");
+    else if (code == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess)
+        snprintf(why, room, "the NVIDIA driver is too old: it runs CUDA %d.%d, this module needs %d.%d", driver / 1000,
+                 driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    else if (code == cudaErrorNoDevice)
+        snprintf(why, room, "the driver shows no GPU (none there, or hidden by CUDA_VISIBLE_DEVICES)");
+    else
+        snprintf(why, room, "%s: %s", cudaGetErrorName(code), cudaGetErrorString(code));
+}
+
+static int look_at(b2_gpu *g, char *why, size_t room)
+{
+    struct cudaDeviceProp p;
+    int driver = 0;
+    cudaError_t code = use(g);
+    if (code == cudaSuccess) code = cudaGetDeviceProperties(&p, g->index);
+    if (code == cudaSuccess) code = cudaDriverGetVersion(&driver);
+    if (code != cudaSuccess) {
+        say_why(code, why, room);
+        return 1;
+    }
+    if (p.major * 10 + p.minor < LEAST_CAPABILITY) {
+        snprintf(why, room, "%s has compute capability %d.%d, at least %d.%d is needed", p.name, p.major, p.minor,
+                 LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
+        return 1;
+    }
+    g->multiprocessors = p.multiProcessorCount;
+    snprintf(g->text, sizeof g->text, "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d", g->index, p.name,
+             p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10);
+    return 0;
+}
+
+static int open_gpu(int index, b2_gpu **out, char *why, size_t room)
+{
+    int count = 0;
+    const cudaError_t code = cudaGetDeviceCount(&count);
+    *out = NULL;
+    if (code != cudaSuccess) {
+        say_why(code, why, room);
+        return 1;
+    }
+    if (index >= count) {
+        snprintf(why, room, "there %s %d GPU%s, numbered from 0", count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
+        return 1;
+    }
+    b2_gpu *g = calloc(1, sizeof *g);
+    if (!g) {
+        snprintf(why, room, "out of memory");
+        return 1;
+    }
+    g->index = index;
+    if (look_at(g, why, room)) {
+        free(g);
+        return 1;
+    }
+    *out = g;
+    return 0;
+}
+
+static void close_gpu(b2_gpu *g) { free(g); }
+static void describe(const b2_gpu *g, char *text, size_t room) { snprintf(text, room, "%s", g->text); }
+static int multiprocessors(const b2_gpu *g) { return g->multiprocessors; }
+
+/* ---- memory -------------------------------------------------------------------------------------------- */
+
+static int memory(b2_gpu *g, size_t *available, size_t *total)
+{
+    const cudaError_t code = use(g);
+    return (int)(code == cudaSuccess ? cudaMemGetInfo(available, total) : code);
+}
+
+static void *take(b2_gpu *g, size_t bytes)
+{
+    void *p = NULL;
+    if (use(g) != cudaSuccess || cudaMalloc(&p, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError(); /* or the next launch would seem to have failed */
+        return NULL;
+    }
+    if (cudaMemset(p, 0, bytes) == cudaSuccess) return p;
+    cudaFree(p);
+    return NULL;
+}
+
+static void give(b2_gpu *g, void *p)
+{
+    if (p && use(g) == cudaSuccess) cudaFree(p);
+}
+
+static void *take_host(b2_gpu *g, size_t bytes)
+{
+    void *p = NULL;
+    if (use(g) != cudaSuccess || cudaMallocHost(&p, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError();
+        return NULL;
+    }
+    return memset(p, 0, bytes);
+}
+
+static void give_host(b2_gpu *g, void *p)
+{
+    if (p && use(g) == cudaSuccess) cudaFreeHost(p);
+}
+
+/* ---- streams ------------------------------------------------------------------------------------------- */
+
+static int stream_open(b2_gpu *g, b2_stream **out)
+{
+    b2_stream *s = calloc(1, sizeof *s);
+    cudaError_t code = s ? use(g) : cudaErrorMemoryAllocation;
+    if (code == cudaSuccess) code = cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking);
+    if (code != cudaSuccess) {
+        free(s);
+        return (int)code;
+    }
+    s->gpu = g;
+    *out = s;
+    return 0;
+}
+
+static void stream_close(b2_stream *s)
+{
+    if (!s) return;
+    if (use(s->gpu) == cudaSuccess) cudaStreamDestroy(s->stream);
+    free(s);
+}
+
+static int move(b2_stream *s, void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+    const cudaError_t code = use(s->gpu);
+    return (int)(code == cudaSuccess ? cudaMemcpyAsync(to, from, bytes, kind, s->stream) : code);
+}
+
+static int wait_for(b2_stream *s)
+{
+    const cudaError_t code = use(s->gpu);
+    return (int)(code == cudaSuccess ? cudaStreamSynchronize(s->stream) : code);
+}
+
+static int upload(b2_stream *s, void *to, const void *from, size_t bytes)
+{
+    return move(s, to, from, bytes, cudaMemcpyHostToDevice);
+}
+static int download(b2_stream *s, void *to, const void *from, size_t bytes)
+{
+    const int code = move(s, to, from, bytes, cudaMemcpyDeviceToHost);
+    return code ? code : wait_for(s);
+}
+static int copy(b2_stream *s, void *to, const void *from, size_t bytes)
+{
+    return move(s, to, from, bytes, cudaMemcpyDeviceToDevice);
+}
+static int zero(b2_stream *s, void *p, size_t bytes)
+{
+    const cudaError_t code = use(s->gpu);
+    return (int)(code == cudaSuccess ? cudaMemsetAsync(p, 0, bytes, s->stream) : code);
+}
+static const char *error(int code) { return cudaGetErrorString((cudaError_t)code); }
+
+/* ---- the queue as launchers see it --------------------------------------------------------------------- */
+
+void *b2_cuda_stream(const b2_queue *q)
+{
+    const b2_stream *s = q->native;
+    return use(s->gpu) == cudaSuccess ? s->stream : NULL;
+}
+
+const b2_step *b2_cuda_step(const b2_queue *q) { return q->step; }
+int b2_cuda_sms(const b2_queue *q) { return q->threads; }
+
+void b2_cuda_launched(b2_queue *q, const char *kernel, int code)
+{
+    if (q->error.code != BLIP2_OK) return;
+    q->error.code = BLIP2_ERR_DEVICE;
+    snprintf(q->error.text, sizeof q->error.text, "%s%s%s: %s", q->where, q->where[0] ? ": " : "", kernel, error(code));
+}
+
+#define TEXT(x)  #x
+#define TEXT2(x) TEXT(x)
+#define VERSION_TEXT TEXT2(BLIP2_VERSION_MAJOR) "." TEXT2(BLIP2_VERSION_MINOR) "." TEXT2(BLIP2_VERSION_PATCH)
+
+__attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(void)
+{
+    static b2_cuda_module m = {.version = VERSION_TEXT,
+                               .built = "CUDA " TEXT2(CUDART_VERSION),
+                               .open = open_gpu,
+                               .close = close_gpu,
+                               .describe = describe,
+                               .multiprocessors = multiprocessors,
+                               .memory = memory,
+                               .take = take,
+                               .give = give,
+                               .take_host = take_host,
+                               .give_host = give_host,
+                               .stream_open = stream_open,
+                               .stream_close = stream_close,
+                               .upload = upload,
+                               .download = download,
+                               .copy = copy,
+                               .zero = zero,
+                               .wait = wait_for,
+                               .error = error,
+                               .tables = b2_cuda_tables};
+    m.hash = b2_module_hash();
+    return &m;
+}

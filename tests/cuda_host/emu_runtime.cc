@@ -1,0 +1,230 @@
+/* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and kernels only while they
+ * run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old) and EMU_FAIL_AT (the call to a stream that fails, as when
+ * a GPU is lost) shape it. */
+#include "tests/cuda_host/include/cuda_runtime_api.h"
+#include "tests/cuda_host/emu.h"
+#include <mutex>
+#include <sys/mman.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+enum { BLOCKS = 4096, UNIT = 4096, GAP = UNIT };
+struct CUstream_st {
+    int open;
+};
+
+static struct {
+    std::recursive_mutex lock;
+    char *base;       /* of all the memory there is */
+    size_t size, top; /* top: nothing behind it was ever handed out */
+    int open;         /* how many may touch it right now */
+    struct {
+        size_t at, bytes, room;
+        bool used;
+    } block[BLOCKS];
+    int blocks;
+    size_t held;
+    long calls;
+} gpu;
+
+static long setting(const char *name, long otherwise)
+{
+    const char *v = getenv(name);
+    return v && *v ? strtol(v, nullptr, 10) : otherwise;
+}
+
+static bool ready()
+{
+    if (gpu.base) return true;
+    gpu.size = (size_t)setting("EMU_MEMORY_MB", 1024) << 20;
+    void *p = mmap(nullptr, gpu.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return false;
+    gpu.base = (char *)p;
+    return true;
+}
+
+/* Kernels and copies come in here, and leave again. */
+extern "C" void emu_memory_open()
+{
+    gpu.lock.lock();
+    if (gpu.open++ == 0 && gpu.top) mprotect(gpu.base, gpu.top, PROT_READ | PROT_WRITE);
+}
+extern "C" void emu_memory_close()
+{
+    if (--gpu.open == 0 && gpu.top) mprotect(gpu.base, gpu.top, PROT_NONE);
+    gpu.lock.unlock();
+}
+
+struct access {
+    access() { emu_memory_open(); }
+    ~access() { emu_memory_close(); }
+};
+
+/* Bytes from p on that belong to one block of the GPU; 0: not the GPU's. */
+static size_t room_at(const void *p)
+{
+    const size_t at = (size_t)((const char *)p - gpu.base);
+    if (!gpu.base || (const char *)p < gpu.base || at >= gpu.top) return 0;
+    for (int i = 0; i < gpu.blocks; i++) {
+        if (gpu.block[i].used && at >= gpu.block[i].at && at < gpu.block[i].at + gpu.block[i].bytes)
+            return gpu.block[i].at + gpu.block[i].bytes - at;
+    }
+    return 0;
+}
+
+/* ---- devices ------------------------------------------------------------------------------------------- */
+extern "C" {
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = (int)setting("EMU_GPUS", 1);
+    return *count ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t cudaSetDevice(int device) { return device < setting("EMU_GPUS", 1) ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
+{
+    const int capability = (int)setting("EMU_CAPABILITY", 90);
+    if (!ready()) return cudaErrorMemoryAllocation;
+    memset(p, 0, sizeof *p);
+    snprintf(p->name, sizeof p->name, "emulated GPU %d", device);
+    p->totalGlobalMem = gpu.size;
+    p->major = capability / 10;
+    p->minor = capability % 10;
+    p->multiProcessorCount = 4;
+    return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+const char *cudaGetErrorName(cudaError_t code)
+{
+    return code == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaError";
+}
+const char *cudaGetErrorString(cudaError_t code)
+{
+    switch (code) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    default: return "invalid value";
+    }
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------- */
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+{
+    if (!ready()) return cudaErrorMemoryAllocation;
+    *total = gpu.size;
+    *available = gpu.size - gpu.held;
+    return cudaSuccess;
+}
+
+/* Whole pages, an unreadable one behind each, so that a block's last bytes end near it. First fit. */
+cudaError_t cudaMalloc(void **p, size_t bytes)
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    const size_t room = (bytes + UNIT - 1) / UNIT * UNIT + GAP;
+    if (!ready()) return cudaErrorMemoryAllocation;
+    int i = 0;
+    while (i < gpu.blocks && (gpu.block[i].used || gpu.block[i].room < room)) i++;
+    if (i == gpu.blocks) {
+        if (i == BLOCKS || gpu.top + room > gpu.size) return cudaErrorMemoryAllocation;
+        gpu.block[i].at = gpu.top;
+        gpu.block[i].room = room;
+        gpu.top += room;
+        gpu.blocks++;
+    }
+    gpu.block[i].bytes = bytes;
+    gpu.block[i].used = true;
+    gpu.held += gpu.block[i].room;
+    char *at = gpu.base + gpu.block[i].at;
+    const access a;
+    ASAN_UNPOISON_MEMORY_REGION(at, gpu.block[i].room);
+    memset(at, 0xFF, bytes);
+    ASAN_POISON_MEMORY_REGION(at + bytes, gpu.block[i].room - bytes);
+    *p = at;
+    return cudaSuccess;
+}
+cudaError_t cudaFree(void *p)
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    for (int i = 0; p && i < gpu.blocks; i++) {
+        if (gpu.base + gpu.block[i].at != p || !gpu.block[i].used) continue;
+        gpu.block[i].used = false;
+        gpu.held -= gpu.block[i].room;
+        ASAN_POISON_MEMORY_REGION(p, gpu.block[i].room);
+        return cudaSuccess;
+    }
+    return p ? cudaErrorInvalidValue : cudaSuccess;
+}
+cudaError_t cudaMallocHost(void **p, size_t bytes)
+{
+    *p = malloc(bytes);
+    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void *p)
+{
+    free(p);
+    return cudaSuccess;
+}
+
+static cudaError_t lost()
+{
+    return ++gpu.calls == setting("EMU_FAIL_AT", -1) ? cudaErrorLaunchFailure : cudaSuccess;
+}
+
+/* Copies between the wrong sides are faults of the library: they end the program. */
+static void check_side(const char *what, const void *p, size_t bytes, bool on_gpu)
+{
+    const size_t room = room_at(p);
+    if (on_gpu && room < bytes) emu_fail(EMU_ERROR, "%s: %zu bytes at %p are not the GPU's", what, bytes, p);
+    if (!on_gpu && room) emu_fail(EMU_ERROR, "%s: %p is the GPU's, not the host's", what, p);
+}
+
+cudaError_t cudaMemset(void *p, int value, size_t bytes)
+{
+    const access a;
+    if (bytes) check_side("cudaMemset", p, bytes, true);
+    memset(p, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
+{
+    (void)s;
+    const cudaError_t code = lost();
+    return code ? code : cudaMemset(p, value, bytes);
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s)
+{
+    (void)s;
+    const access a;
+    const cudaError_t code = lost();
+    if (code) return code;
+    check_side("cudaMemcpyAsync, to", to, bytes, kind != cudaMemcpyDeviceToHost);
+    check_side("cudaMemcpyAsync, from", from, bytes, kind != cudaMemcpyHostToDevice);
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
+{
+    (void)flags;
+    *s = (cudaStream_t)calloc(1, sizeof **s);
+    return *s ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s)
+{
+    free(s);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t s)
+{
+    (void)s;
+    return lost();
+}
+}
