@@ -10,7 +10,7 @@
 #include "io/safetensors.h"
 #include "train/checkpoint.h"
 
-static const float *buffer_of(const blip2_trainer *t, int i)
+static float *buffer_of(const blip2_trainer *t, int i)
 {
     return i == 0 ? t->flat.w : i == 1 ? t->flat.m : t->flat.v;
 }
@@ -37,7 +37,9 @@ static blip2_status write_buffer(const blip2_trainer *t, const char *folder, int
     blip2_status s = path ? b2_st_writer_open(&w, path, e) : B2_NOMEM(e, "a file name");
     free(path);
     if (s != BLIP2_OK) return s;
-    s = write_tensors(w, t, buffer_of(t, which), e);
+    const float *from = NULL;
+    s = b2_trainer_pull(t, buffer_of(t, which), &from, e);
+    if (s == BLIP2_OK) s = write_tensors(w, t, from, e);
     if (s != BLIP2_OK) {
         b2_st_writer_abort(w);
         return s;
@@ -164,11 +166,12 @@ static blip2_status read_tensors(blip2_trainer *t, const char *folder, blip2_err
         free(path);
     }
     for (int i = 0; i < B2_CHECKPOINT_FILES; i++) {
-        float *to = (float *)(uintptr_t)buffer_of(t, i);
+        float *to = b2_trainer_host(t, buffer_of(t, i));
         for (int k = 0; s == BLIP2_OK && k < t->tensors; k++) {
             const b2_trained *x = &t->tensor[k];
             memcpy(to + x->at, b2_st_find(set[i], x->name)->data, (size_t)x->n * sizeof *to);
         }
+        if (s == BLIP2_OK) s = b2_trainer_push(t, buffer_of(t, i), e);
         b2_st_close(set[i]);
     }
     return s;

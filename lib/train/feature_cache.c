@@ -36,32 +36,63 @@ static blip2_status decode_all(decode_job *j, int n, blip2_error *e)
     return BLIP2_OK;
 }
 
+/* What the host prepares and gets: in scratch where that is the host's, else beside it. */
+typedef struct chunk_room {
+    float *pixels;
+    uint8_t *rgb;
+    void *own; /* free() */
+} chunk_room;
+
+static blip2_status take_room(chunk_room *r, b2_queue *q, int n, size_t px, float *device_pixels, blip2_error *e)
+{
+    *r = (chunk_room){device_pixels, NULL, NULL};
+    if (q->dry || b2_device_is_host(q->device)) {
+        r->rgb = b2_scratch(q, B2_F32, n, (int)(px + 3) / 4 + 1).p;
+        return BLIP2_OK;
+    }
+    r->own = malloc((size_t)n * px * (sizeof(float) + 1));
+    if (!r->own) return B2_NOMEM(e, "decoding photos");
+    r->pixels = r->own;
+    r->rgb = (uint8_t *)(r->pixels + (size_t)n * px);
+    return BLIP2_OK;
+}
+
+static blip2_status decode_chunk(const b2_encoder_work *w, const int64_t *image, int n, const chunk_room *r, blip2_error *e)
+{
+    decode_job *j = calloc(1, sizeof *j);
+    if (!j) return B2_NOMEM(e, "decoding photos");
+    j->w = w;
+    j->image = image;
+    j->pixels = r->pixels;
+    j->rgb = r->rgb;
+    const blip2_status s = decode_all(j, n, e);
+    free(j);
+    return s;
+}
+
 blip2_status b2_features_chunk(const b2_encoder_work *w, const int64_t *image, int n, float *out,
                                blip2_error *e)
 {
     b2_queue *q = w->q;
     const blip2_model *m = w->model;
-    const size_t mark = b2_arena_mark(q->scratch);
-    const int px = (int)pixel_count(m);
-    b2_tensor pixels = b2_scratch(q, B2_F32, n, px), rgb = b2_scratch(q, B2_F32, n, (px + 3) / 4 + 1);
+    const size_t mark = b2_arena_mark(q->scratch), px = pixel_count(m);
+    const bool apart = !b2_device_is_host(m->device);
+    b2_tensor pixels = b2_scratch(q, B2_F32, n, (int)px);
     b2_tensor tokens = b2_view_f32(out, n * m->config.qf.queries, m->config.t5.d);
     const b2_pass p = {.q = q, .act = m->act};
-    decode_job *j = NULL;
-    blip2_status s = BLIP2_OK;
-    if (!q->dry) {
-        j = calloc(1, sizeof *j);
-        if (!j) return B2_NOMEM(e, "decoding photos");
-        j->w = w;
-        j->image = image;
-        j->pixels = pixels.p;
-        j->rgb = rgb.p;
-        s = b2_queue_failed(q) ? BLIP2_OK : decode_all(j, n, e);
-        free(j);
+    chunk_room r;
+    if (apart) tokens = b2_scratch(q, B2_F32, tokens.rows, tokens.cols);
+    blip2_status s = take_room(&r, q, n, px, pixels.p, e);
+    if (s == BLIP2_OK && !q->dry && !b2_queue_failed(q)) s = decode_chunk(w, image, n, &r, e);
+    if (s == BLIP2_OK) {
+        b2_upload(q, pixels.p, r.pixels, (size_t)n * px * sizeof(float));
+        b2_image_infer(&p, m->run, pixels.p, n, &tokens, NULL);
+        b2_download(q, out, tokens.p, (size_t)tokens.rows * (size_t)tokens.cols * sizeof(float));
     }
-    if (s == BLIP2_OK) b2_image_infer(&p, m->run, pixels.p, n, &tokens, NULL);
     b2_arena_release(q->scratch, mark);
     q->where[0] = 0;
     const blip2_status run = b2_queue_finish(q, e);
+    free(r.own);
     return s != BLIP2_OK ? s : run;
 }
 

@@ -220,7 +220,7 @@ blip2_status b2_feature_file_open(b2_feature_file *f, const char *path, const b2
         b2_map_close(&old.map);
         return s;
     }
-    *f = (b2_feature_file){old.map, tokens_in(&old.map, old.images), &w->model->device->memory};
+    *f = (b2_feature_file){old.map, tokens_in(&old.map, old.images), b2_device_host(w->model->device)};
     b2_account_add(f->account, f->map.size);
     return BLIP2_OK;
 }

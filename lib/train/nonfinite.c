@@ -12,7 +12,6 @@ static blip2_status one_sample(blip2_trainer *t, const b2_micro *x, int r, blip2
                  pixels = 3 * (size_t)c->vit.image * (size_t)c->vit.image;
     const int tenc = x->b.tenc, tdec = x->b.tdec;
     int32_t *ids = malloc((size_t)tenc * sizeof *ids);
-    double loss = 0;
     if (!ids) return B2_NOMEM(e, "a sample");
     for (int i = 0; i < tenc; i++) {
         ids[i] = x->b.enc_ids[(size_t)r * (size_t)tenc + (size_t)i];
@@ -26,10 +25,11 @@ static blip2_status one_sample(blip2_trainer *t, const b2_micro *x, int r, blip2
     b.enc_len += r;
     b.dec_ids += (size_t)r * (size_t)tdec;
     b.labels += (size_t)r * (size_t)tdec;
-    t->step.sample = x->sample + r;
-    b2_train_pass(&p, t->net, &b, &loss, false);
+    b = b2_trainer_send(t, &b, x->sample + r);
+    b2_train_pass(&p, t->net, &b, t->run.sums, false);
+    const blip2_status s = b2_queue_finish(&t->q, e);
     free(ids);
-    return b2_queue_finish(&t->q, e);
+    return s;
 }
 
 static blip2_status one_micro(blip2_trainer *t, const b2_micro *x, blip2_error *e)
@@ -38,7 +38,8 @@ static blip2_status one_micro(blip2_trainer *t, const b2_micro *x, blip2_error *
         const blip2_row *row = &t->data->row[x->row[r]];
         blip2_error found = BLIP2_ERROR_INIT;
         /* What the failed step left there would be found first. */
-        memset(t->flat.g, 0, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+        b2_clear(&t->q, t->flat.g, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+        b2_clear(&t->q, t->run.sums, 2 * sizeof *t->run.sums);
         const blip2_status s = one_sample(t, x, r, &found);
         if (s == BLIP2_ERR_NONFINITE)
             return b2_fail(e, s, "step %lld, row \"%s\" (%s, line %zu): %s", (long long)t->done + 1, row->id,

@@ -8,7 +8,8 @@ static bool row_left(const blip2_trainer *t) { return t->done < t->lo.steps; }
 static void begin_step(blip2_trainer *t)
 {
     const double n = (double)t->done + 1.0;
-    memset(t->flat.g, 0, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+    b2_clear(&t->q, t->flat.g, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+    b2_clear(&t->q, t->run.sums, 2 * sizeof *t->run.sums);
     t->step = (b2_step){.seed = t->o.seed,
                         .step = (uint64_t)t->done,
                         .lr = (float)b2_schedule_lr(&t->schedule, t->done),
@@ -20,32 +21,35 @@ static void begin_step(blip2_trainer *t)
                         .c2 = (float)(1.0 / (1.0 - pow(t->o.beta2, n)))};
 }
 
-static blip2_status micro_pass(blip2_trainer *t, double *loss, blip2_step_report *r, blip2_error *e)
+static blip2_status micro_pass(blip2_trainer *t, blip2_step_report *r, blip2_error *e)
 {
     const b2_micro *x = b2_loader_next(t->loader);
     const b2_pass p = b2_trainer_pass(t);
     if (x->status != BLIP2_OK) return b2_fail(e, x->status, "%s", x->error.text);
     if (x->b.batch == 0) return BLIP2_OK;
-    t->step.sample = x->sample;
-    b2_train_pass(&p, t->net, &x->b, loss, false);
-    t->flat.g[t->flat.total] += (float)x->tokens;
+    const b2_batch b = b2_trainer_send(t, &x->b, x->sample);
+    b2_train_pass(&p, t->net, &b, t->run.sums, false);
     r->samples += x->b.batch;
     r->tokens += x->tokens;
     return b2_queue_finish(&t->q, e);
 }
 
 /* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW. */
-static blip2_status update(blip2_trainer *t, double loss, double *norm, blip2_error *e)
+static blip2_status update(blip2_trainer *t, int64_t tokens, double *loss, double *norm, blip2_error *e)
 {
     b2_flat *f = &t->flat;
-    const double tokens = f->g[f->total];
-    double sum = 0, clip = 1.0;
-    b2_sumsq(&t->q, &sum, f->g, f->total);
+    const float count = (float)tokens;
+    double sums[2] = {0, 0}, clip = 1.0;
+    b2_upload(&t->q, f->g + f->total, &count, sizeof count);
+    b2_sumsq(&t->q, t->run.sums + 1, f->g, f->total);
+    b2_download(&t->q, sums, t->run.sums, sizeof sums);
     B2_TRY(b2_queue_finish(&t->q, e));
-    *norm = sqrt(sum) / tokens;
+    *loss = sums[0];
+    *norm = sqrt(sums[1]) / (double)tokens;
     if (t->o.clip > 0 && t->o.clip / (*norm + 1e-6) < 1.0) clip = t->o.clip / (*norm + 1e-6);
-    t->step.finite = isfinite(loss) && isfinite(sum);
-    t->step.gscale = (float)(clip / tokens);
+    t->step.finite = isfinite(sums[0]) && isfinite(sums[1]);
+    t->step.gscale = (float)(clip / (double)tokens);
+    b2_trainer_send_step(t);
     b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
     b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed,
              f->total - f->decayed, 0.0f);
@@ -77,8 +81,8 @@ static blip2_status run_step(blip2_trainer *t, blip2_step_report *r, blip2_error
 {
     double loss = 0, norm = 0;
     begin_step(t);
-    for (int i = 0; i < t->o.accumulate; i++) B2_TRY(micro_pass(t, &loss, r, e));
-    B2_TRY(update(t, loss, &norm, e));
+    for (int i = 0; i < t->o.accumulate; i++) B2_TRY(micro_pass(t, r, e));
+    B2_TRY(update(t, r->tokens, &loss, &norm, e));
     finish_step(t, loss, norm, r);
     return BLIP2_OK;
 }

@@ -59,14 +59,13 @@ static void dry_pass(blip2_trainer *t, int batch, int tenc, int tdec)
                   .enc_len = id,
                   .dec_ids = id,
                   .labels = id};
-    double loss = 0;
     const b2_pass p = b2_trainer_pass(t);
     if (t->o.feature_cache)
         b.features = f;
     else
         b.pixels = f;
     t->step.sample = sample;
-    b2_train_pass(&p, t->net, &b, &loss, false);
+    b2_train_pass(&p, t->net, &b, t->run.sums, false);
 }
 
 /* The last batch of an epoch and single samples are smaller, but a kernel may want more workspace for few
@@ -88,37 +87,41 @@ static b2_encoder_work encoder_work(blip2_trainer *t)
 }
 
 /* Everything that stays for the whole run. */
-static void take_state(blip2_trainer *t, b2_arena *a)
+static void take_state(blip2_trainer *t)
 {
     const b2_config *c = &t->net->c;
-    b2_trainer_bind(t, a);
-    b2_pictures_init(&t->pictures, t->data, &t->model->prep, !t->o.feature_cache, a);
+    b2_arena *host = b2_device_is_host(t->model->device) ? &t->state : &t->host;
+    b2_trainer_bind(t, &t->state);
+    b2_trainer_run_take(t, &t->state, host);
+    b2_pictures_init(&t->pictures, t->data, &t->model->prep, !t->o.feature_cache, host);
     if (t->o.feature_cache && !t->o.cache_path)
-        t->features = b2_arena_take(a, (size_t)t->data->images * (size_t)c->qf.queries * (size_t)c->t5.d *
+        t->features = b2_arena_take(host, (size_t)t->data->images * (size_t)c->qf.queries * (size_t)c->t5.d *
                                            sizeof(float));
 }
 
 static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
 {
-    double norm;
+    b2_arena_dry(&t->host);
     b2_arena_dry(&t->state);
     b2_arena_dry(&t->save);
     b2_arena_dry(&t->scratch);
     b2_queue_init(&t->q, t->model->device, &t->scratch, &t->step);
     t->q.dry = true;
-    take_state(t, &t->state);
+    take_state(t);
     dry_passes(t);
-    b2_sumsq(&t->q, &norm, t->flat.g, t->flat.total);
+    b2_sumsq(&t->q, t->run.sums + 1, t->flat.g, t->flat.total);
     const b2_encoder_work w = encoder_work(t);
     if (t->o.feature_cache) b2_feature_dry(&w);
+    b2_queue_close(&t->q);
     B2_TRY(b2_queue_finish(&t->q, e));
     t->size =
         (b2_trainer_sizes){t->state.peak, t->save.peak, t->scratch.peak,
-                           b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0), 0};
+                           b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0), 0,
+                           t->host.peak};
     if (t->o.feature_cache && t->o.cache_path)
         t->size.mapped = b2_feature_file_bytes(t->model, t->data->images);
     t->features = NULL;
-    t->state = t->save = t->scratch = (b2_arena){0};
+    t->state = t->save = t->scratch = t->host = (b2_arena){0};
     t->q.dry = false;
     return BLIP2_OK;
 }
@@ -140,7 +143,7 @@ static blip2_status prepare(blip2_trainer *t, const blip2_model *m, const blip2_
     t->lo = (b2_loader_options){o->batch, o->accumulate, 0, o->shuffle != 0, o->augment, o->seed};
     plan_steps(t);
     const b2_texts_options to = {t->o.prompt_template, o->max_prompt_tokens, o->max_answer_tokens};
-    B2_TRY(b2_texts_open(&t->texts, d, m, &to, &m->device->memory, e));
+    B2_TRY(b2_texts_open(&t->texts, d, m, &to, b2_device_host(m->device), e));
     B2_TRY(b2_trainer_select(t, e));
     B2_TRY(dry_run(t, e));
     return check_image_side(t, e);
@@ -174,19 +177,25 @@ static blip2_status open_features(blip2_trainer *t, blip2_error *e)
 
 static blip2_status allocate(blip2_trainer *t, blip2_error *e)
 {
-    b2_account *acc = &t->model->device->memory;
+    blip2_device *d = t->model->device;
+    b2_account *acc = &d->memory, *host = b2_device_host(d);
+    B2_TRY(b2_device_room(d, t->size.state + t->size.save + t->size.scratch, "a trainer", e));
+    if (t->size.host) B2_TRY(b2_arena_init(&t->host, t->size.host, host, e));
     B2_TRY(b2_arena_init(&t->state, t->size.state, acc, e));
     B2_TRY(b2_arena_init(&t->save, t->size.save, acc, e));
     B2_TRY(b2_arena_init(&t->scratch, t->size.scratch, acc, e));
     b2_queue_init(&t->q, t->model->device, &t->scratch, &t->step);
     t->q.cancel = &t->cancel;
-    take_state(t, &t->state);
-    b2_trainer_init_values(t);
+    t->q.act = t->model->act;
+    take_state(t);
+    t->q.step = t->run.step;
+    B2_TRY(b2_trainer_init_values(t, e));
     blip2_adapter_close(t->init);
     t->init = NULL;
     B2_TRY(open_features(t, e));
     const float *tokens = t->file.tokens ? t->file.tokens : t->features;
-    return b2_loader_open(&t->loader, t->data, t->model, &t->texts, &t->pictures, tokens, &t->lo, acc, e);
+    return b2_loader_open(&t->loader, t->data, t->model, &t->texts, &t->pictures, tokens, &t->lo,
+                          b2_device_is_host(d) ? acc : &d->pinned, e);
 }
 
 blip2_status blip2_trainer_open(const blip2_model *m, const blip2_dataset *d, const blip2_trainer_options *o,
@@ -208,9 +217,10 @@ blip2_status blip2_trainer_plan(const blip2_model *m, const blip2_dataset *d, co
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_plan.size: expected %zu", sizeof *plan);
     B2_TRY(new_trainer(m, d, o, &t, e));
     plan->weights = m->weight_bytes;
-    plan->state = t->size.state + t->size.mapped + t->texts.bytes;
+    const bool one = b2_device_is_host(m->device); /* a GPU's plan counts what is on the GPU */
+    plan->state = t->size.state + (one ? t->size.mapped + t->texts.bytes : 0);
     plan->saved = t->size.save;
-    plan->scratch = t->size.scratch + t->size.loader;
+    plan->scratch = t->size.scratch + (one ? t->size.loader : 0);
     plan->total = plan->weights + plan->state + plan->saved + plan->scratch;
     blip2_trainer_close(t);
     return BLIP2_OK;
@@ -222,6 +232,8 @@ void blip2_trainer_close(blip2_trainer *t)
     b2_loader_close(t->loader);
     b2_feature_file_close(&t->file);
     b2_texts_close(&t->texts);
+    b2_queue_close(&t->q);
+    b2_arena_free(&t->host);
     b2_arena_free(&t->scratch);
     b2_arena_free(&t->save);
     b2_arena_free(&t->state);

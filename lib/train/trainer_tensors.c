@@ -193,38 +193,57 @@ static void copy_weight(float *to, const b2_param *from)
 }
 
 /* As PEFT does it: A uniform in +-1/sqrt(in) (kaiming_uniform_ with a = sqrt(5)), B zero. */
-static void fresh_a(const blip2_trainer *t, const b2_trained *x)
+static void fresh_a(float *to, const blip2_trainer *t, const b2_trained *x)
 {
     b2_rng r = {b2_mix64(b2_mix64(t->o.seed ^ 0x10AULL) ^ (uint64_t)x->ref), 0};
     const double bound = 1.0 / sqrt((double)x->shape[1]);
     for (int64_t i = 0; i < x->n; i++)
-        t->flat.w[x->at + i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
+        to[i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
 }
 
-void b2_trainer_init_values(blip2_trainer *t)
+blip2_status b2_trainer_init_values(blip2_trainer *t, blip2_error *e)
 {
+    float *w = b2_trainer_host(t, t->flat.w);
     for (int i = 0; i < t->tensors; i++) {
         const b2_trained *x = &t->tensor[i];
-        float *to = t->flat.w + x->at;
+        float *to = w + x->at;
         if (x->slot < 0) {
             copy_weight(to, t->model->net->ref[x->ref].param);
         } else if (t->init) {
             const b2_adapter_entry *en = &t->init->entry[x->slot];
             memcpy(to, x->matrix == 'A' ? en->a : en->b, (size_t)x->n * sizeof *to);
         } else if (x->matrix == 'A') {
-            fresh_a(t, x);
+            fresh_a(to, t, x);
         }
     }
+    return b2_trainer_push(t, t->flat.w, e);
 }
 
-b2_adapter_entry *b2_trainer_entries(const blip2_trainer *t, int *n)
+blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net **out, blip2_error *e)
+{
+    B2_TRY(b2_net_new(out, &t->model->config, e));
+    b2_net_view(*out, t->model->net);
+    for (int i = 0; i < t->tensors; i++) {
+        const b2_trained *x = &t->tensor[i];
+        b2_param *p = (*out)->ref[x->ref].param;
+        if (x->slot < 0) *p = (b2_param){w + x->at, B2_F32, p->rows, p->cols, NULL};
+    }
+    if (t->o.trainable == BLIP2_TRAIN_ALL && tied_head(t)) (*out)->head.w[0] = (*out)->shared;
+    return BLIP2_OK;
+}
+
+b2_adapter_entry *b2_trainer_entries(const blip2_trainer *t, const float *w, int *n)
 {
     b2_adapter_entry *en = calloc((size_t)(t->net->n_slots ? t->net->n_slots : 1), sizeof *en);
     *n = t->net->n_slots;
     for (int i = 0; en && i < t->tensors; i++) {
         const b2_trained *x = &t->tensor[i];
         const b2_lora_ab *ab = &t->net->slots[x->slot].ab[0];
-        en[x->slot] = (b2_adapter_entry){x->ref, ab->r, ab->scale, ab->a, ab->b};
+        b2_adapter_entry *to = &en[x->slot];
+        to->ref = x->ref;
+        to->r = ab->r;
+        to->scale = ab->scale;
+        *(x->matrix == 'A' ? &to->a : &to->b) = w + x->at;
     }
     return en;
 }

@@ -23,6 +23,11 @@ typedef struct rig {
     b2_st_set *golden;
     blip2_features *feats[2];
     int rows, prompt, answer; /* golden's batch */
+    struct {
+        void *p;
+        size_t bytes;
+    } block[2048]; /* where the kernels run */
+    int blocks;
 } rig;
 
 static char *path_of(const char *name, const char *leaf)
@@ -82,6 +87,41 @@ static void expect(const rig *k, const char *name, int64_t first, int64_t n, con
         fail_msg("%s: %s differs by %.3g of its largest value (at most %g)", k->name, name, err, LIMIT);
 }
 
+/* Zeroed memory where the kernels run, until rig_close. */
+static void *room(rig *k, size_t bytes)
+{
+    void *p = b2_account_alloc(&k->dev->memory, bytes);
+    assert_non_null(p);
+    assert_true(k->blocks < (int)(sizeof k->block / sizeof k->block[0]));
+    k->block[k->blocks].p = p;
+    k->block[k->blocks++].bytes = bytes;
+    return p;
+}
+
+static void *put(rig *k, const void *host, size_t bytes)
+{
+    void *p = room(k, bytes);
+    b2_upload(&k->session->q, p, host, bytes);
+    return p;
+}
+
+/* A copy of n floats; free(). */
+static float *get(const rig *k, const void *p, int64_t n)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    float *host = malloc((size_t)n * sizeof *host);
+    b2_download(&k->session->q, host, p, (size_t)n * sizeof *host);
+    if (b2_queue_finish(&k->session->q, &e)) fail_msg("%s", e.text);
+    return host;
+}
+
+/* BLIP2_TEST_DEVICE: where to run, "cpu" unless set. */
+static const char *test_device(void)
+{
+    const char *name = getenv("BLIP2_TEST_DEVICE");
+    return name && *name ? name : "cpu";
+}
+
 static void rig_open(rig *k, const char *name, bool adapter)
 {
     blip2_error e = BLIP2_ERROR_INIT;
@@ -90,7 +130,7 @@ static void rig_open(rig *k, const char *name, bool adapter)
     memset(k, 0, sizeof *k);
     k->name = name;
     mo.dtype = BLIP2_DTYPE_F32;
-    if (blip2_device_open("cpu", NULL, &k->dev, &e)) fail_msg("%s", e.text);
+    if (blip2_device_open(test_device(), NULL, &k->dev, &e)) fail_msg("%s", e.text);
     char *model = strdup(path_of(name, "model"));
     if (blip2_model_open(k->dev, model, &mo, &k->model, &e)) fail_msg("%s", e.text);
     free(model);
@@ -113,6 +153,7 @@ static void rig_close(rig *k)
 {
     blip2_features_close(k->feats[0]);
     blip2_features_close(k->feats[1]);
+    while (k->blocks-- > 0) b2_account_free(&k->dev->memory, k->block[k->blocks].p, k->block[k->blocks].bytes);
     blip2_session_close(k->session);
     blip2_adapter_close(k->adapter);
     blip2_model_close(k->model);
@@ -144,16 +185,17 @@ static void encode_pictures(rig *k)
     blip2_error e = BLIP2_ERROR_INIT;
     const b2_config *c = &k->model->config;
     const size_t each = 3 * (size_t)(c->vit.image * c->vit.image), tokens = (size_t)(c->qf.queries * c->t5.d);
-    float *vit = malloc((size_t)(2 * b2_config_vit_tokens(c) * c->vit.hidden) * 4),
-          *qf = malloc((size_t)(2 * c->qf.queries * c->qf.hidden) * 4);
-    float *proj = malloc(2 * tokens * 4);
-    const b2_taps taps = {.vit = vit, .qformer = qf, .projection = proj};
-    load_pictures(k, k->session->pixels.p, each);
+    const int64_t n_vit = 2 * (int64_t)b2_config_vit_tokens(c) * c->vit.hidden,
+                  n_qf = 2 * (int64_t)c->qf.queries * c->qf.hidden, n_proj = 2 * (int64_t)tokens;
+    const b2_taps taps = {.vit = room(k, (size_t)n_vit * 4),
+                          .qformer = room(k, (size_t)n_qf * 4),
+                          .projection = room(k, (size_t)n_proj * 4)};
+    load_pictures(k, k->session->pixels, each);
     b2_session_images(k->session, 2, -1, &taps);
-    if (b2_queue_finish(&k->session->q, &e)) fail_msg("%s", e.text);
-    expect(k, "vit", 0, 2 * (int64_t)b2_config_vit_tokens(c) * c->vit.hidden, vit);
-    expect(k, "qformer", 0, 2 * (int64_t)c->qf.queries * c->qf.hidden, qf);
-    expect(k, "projection", 0, 2 * (int64_t)tokens, proj);
+    float *vit = get(k, taps.vit, n_vit), *qf = get(k, taps.qformer, n_qf), *proj = get(k, taps.projection, n_proj);
+    expect(k, "vit", 0, n_vit, vit);
+    expect(k, "qformer", 0, n_qf, qf);
+    expect(k, "projection", 0, n_proj, proj);
     for (int i = 0; i < 2; i++)
         assert_int_equal(
             b2_features_from(proj + (size_t)i * tokens, c->qf.queries, c->t5.d, &k->feats[i], &e), BLIP2_OK);
@@ -190,7 +232,7 @@ static int prefill(rig *k, int adapter)
         memset(s->enc_ids + b * t, 0, (size_t)t * sizeof(int32_t));
         s->enc_len[b] = b2_encoder_ids(c, text, n, b * c->qf.queries, s->enc_ids + b * t);
         s->which[b] = adapter;
-        memcpy(s->feats + (size_t)(b * c->qf.queries * c->t5.d),
+        memcpy(s->feats + b * c->qf.queries * c->t5.d,
                k->feats[i64(find(k, "image_index"), b)]->data,
                (size_t)(c->qf.queries * c->t5.d) * sizeof(float));
     }
@@ -201,7 +243,6 @@ static int prefill(rig *k, int adapter)
 
 static void forced_logits(rig *k, int t, const char *name)
 {
-    blip2_error e = BLIP2_ERROR_INIT;
     blip2_session *s = k->session;
     const int vocab = k->model->config.t5.vocab;
     for (int at = 0; at < k->answer; at++) {
@@ -212,12 +253,13 @@ static void forced_logits(rig *k, int t, const char *name)
             s->seen[b] = at + 1;
         }
         b2_session_decode(s, k->rows, t, at);
-        if (b2_queue_finish(&s->q, &e)) fail_msg("%s", e.text);
+        float *logits = get(k, s->logits.p, (int64_t)k->rows * vocab);
         for (int b = 0; b < k->rows; b++) {
             if (label_of(k, b, at) >= 0)
                 expect(k, name, ((int64_t)b * k->answer + at) * vocab, vocab,
-                       (const float *)s->logits.p + (size_t)b * (size_t)vocab);
+                       logits + (size_t)b * (size_t)vocab);
         }
+        free(logits);
     }
 }
 
@@ -251,9 +293,10 @@ static void check_forward(const char *name)
     rig_open(&k, name, false);
     encode_pictures(&k);
     const int t = prefill(&k, -1), d = k.model->config.t5.d;
+    float *enc = get(&k, k.session->enc.p, (int64_t)k.rows * t * d);
     for (int b = 0; b < k.rows; b++)
-        expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d,
-               (const float *)k.session->enc.p + (size_t)(b * t * d));
+        expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d, enc + (size_t)(b * t * d));
+    free(enc);
     forced_logits(&k, t, "logits");
     greedy(&k);
     rig_close(&k);
@@ -276,7 +319,7 @@ typedef struct training {
     float **g; /* by ref */
 } training;
 
-static void training_batch(const rig *k, training *x)
+static void training_batch(rig *k, training *x)
 {
     const b2_config *c = &k->model->config;
     const int t = c->qf.queries + k->prompt;
@@ -300,39 +343,41 @@ static void training_batch(const rig *k, training *x)
         }
         x->dec[b * k->answer] = c->t5.start;
     }
+    const size_t ids = (size_t)k->rows * sizeof(int32_t);
     x->b = (b2_batch){.batch = k->rows,
                       .tenc = t,
                       .tdec = k->answer,
-                      .pixels = x->pixels,
-                      .enc_ids = x->enc,
-                      .enc_len = x->len,
-                      .dec_ids = x->dec,
-                      .labels = x->labels};
+                      .pixels = put(k, x->pixels, (size_t)k->rows * each * sizeof(float)),
+                      .enc_ids = put(k, x->enc, ids * (size_t)t),
+                      .enc_len = put(k, x->len, ids),
+                      .dec_ids = put(k, x->dec, ids * (size_t)k->answer),
+                      .labels = put(k, x->labels, ids * (size_t)k->answer)};
 }
 
-static double training_pass(const rig *k, training *x, bool recompute)
+static double training_pass(rig *k, training *x, bool recompute)
 {
     blip2_error e = BLIP2_ERROR_INIT;
-    static const uint64_t sample[8] = {0};
-    double loss = 0;
-    x->step.sample = sample;
-    b2_queue_init(&x->q, k->dev, &x->scratch, &x->step);
+    double *loss = room(k, sizeof *loss), sum = 0;
+    x->step.sample = room(k, 8 * sizeof(uint64_t));
+    b2_queue_init(&x->q, k->dev, &x->scratch, put(k, &x->step, sizeof x->step));
+    if (b2_queue_finish(&k->session->q, &e)) fail_msg("%s", e.text);
     const b2_pass p = {.q = &x->q, .act = B2_F32, .save = &x->save, .recompute = recompute};
     b2_arena_dry(&x->scratch);
     b2_arena_dry(&x->save);
     x->q.dry = true;
-    b2_train_pass(&p, x->net, &x->b, &loss, false);
+    b2_train_pass(&p, x->net, &x->b, loss, false);
     x->q.dry = false;
-    assert_int_equal(b2_arena_init(&x->scratch, x->scratch.peak, NULL, &e), BLIP2_OK);
-    assert_int_equal(b2_arena_init(&x->save, x->save.peak, NULL, &e), BLIP2_OK);
-    b2_train_pass(&p, x->net, &x->b, &loss, false);
+    assert_int_equal(b2_arena_init(&x->scratch, x->scratch.peak, &k->dev->memory, &e), BLIP2_OK);
+    assert_int_equal(b2_arena_init(&x->save, x->save.peak, &k->dev->memory, &e), BLIP2_OK);
+    b2_train_pass(&p, x->net, &x->b, loss, false);
+    b2_download(&x->q, &sum, loss, sizeof sum);
     if (b2_queue_finish(&x->q, &e)) fail_msg("%s", e.text);
-    return loss / x->tokens;
+    b2_queue_close(&x->q);
+    return sum / x->tokens;
 }
 
 static void training_free(training *x)
 {
-    for (int i = 0; x->g && i < x->net->refs; i++) free(x->g[i]);
     free(x->g);
     free(x->enc);
     free(x->len);
@@ -352,12 +397,14 @@ static void expect_loss(const rig *k, const char *name, double loss)
 }
 
 /* One gradient, as a mean over tokens, judged by max(its largest, 1e-3 of the model's largest). */
-static int bad_gradient(const rig *k, const char *name, float *g, int64_t n, int tokens, double floor)
+static int bad_gradient(const rig *k, const char *name, const float *sum, int64_t n, int tokens, double floor)
 {
     const b2_st_tensor *t = find(k, name);
+    float *g = get(k, sum, n);
     for (int64_t i = 0; i < n; i++) g[i] /= (float)tokens;
     assert_int_equal(n, (int64_t)t->bytes / 4);
     const double err = error_of(t, 0, n, g, fmax(largest(t), floor));
+    free(g);
     if (err > LIMIT) printf("  %s: %s differs by %.3g\n", k->name, name, err);
     return err > LIMIT;
 }
@@ -381,13 +428,13 @@ static void check_gradients(const char *name, bool recompute)
     int bad = 0, seen = 0;
     rig_open(&k, name, false);
     assert_int_equal(b2_net_new(&x.net, &k.model->config, &e), BLIP2_OK);
-    b2_net_view(x.net, k.model->net);
+    b2_net_view(x.net, k.model->run);
     const bool tied = x.net->head.w[0].p == x.net->shared.p;
     x.g = calloc((size_t)x.net->refs, sizeof *x.g);
     for (int i = 0; i < x.net->refs; i++) {
         b2_param *p = x.net->ref[i].param;
         if (tied && p == &x.net->head.w[0]) continue;
-        p->g = x.g[i] = calloc((size_t)p->rows * (size_t)p->cols, sizeof(float));
+        p->g = x.g[i] = room(&k, (size_t)p->rows * (size_t)p->cols * sizeof(float));
     }
     if (tied) x.net->head.w[0].g = x.net->shared.g;
     training_batch(&k, &x);
@@ -415,15 +462,15 @@ static void check_lora_gradients(const char *name)
     int bad = 0;
     rig_open(&k, name, true);
     assert_int_equal(b2_net_new(&x.net, &k.model->config, &e), BLIP2_OK);
-    b2_net_view(x.net, k.model->net);
+    b2_net_view(x.net, k.model->run);
     assert_int_equal(b2_adapters_attach(x.net, &k.adapter, 1, &e), BLIP2_OK);
     const int n = x.net->n_slots;
     float **ga = calloc((size_t)n, sizeof *ga), **gb = calloc((size_t)n, sizeof *gb);
     for (int i = 0; i < n; i++) {
         const b2_adapter_entry *en = &k.adapter->entry[i];
         const b2_param *p = x.net->ref[en->ref].param;
-        x.net->slots[i].ga = ga[i] = calloc((size_t)(en->r * p->cols), sizeof(float));
-        x.net->slots[i].gb = gb[i] = calloc((size_t)(en->r * p->rows), sizeof(float));
+        x.net->slots[i].ga = ga[i] = room(&k, (size_t)(en->r * p->cols) * sizeof(float));
+        x.net->slots[i].gb = gb[i] = room(&k, (size_t)(en->r * p->rows) * sizeof(float));
     }
     training_batch(&k, &x);
     expect_loss(&k, "lora.loss", training_pass(&k, &x, false));
@@ -436,8 +483,6 @@ static void check_lora_gradients(const char *name)
         bad += bad_gradient(&k, key, ga[i], (int64_t)en->r * r->param->cols, x.tokens, floor);
         snprintf(key, sizeof key, "lora_grad.base_model.model.%.*s.lora_B.weight", len, r->name);
         bad += bad_gradient(&k, key, gb[i], (int64_t)en->r * r->param->rows, x.tokens, floor);
-        free(ga[i]);
-        free(gb[i]);
     }
     free(ga);
     free(gb);

@@ -34,7 +34,7 @@ static void rig_open(rig *k, const char *name)
     *k = (rig){.name = name};
     o.csv = train_tree("tests/golden/rows.csv");
     o.images = train_tree("tests/golden/images");
-    if (blip2_device_open("cpu", NULL, &k->device, &e) ||
+    if (blip2_device_open(train_device(), NULL, &k->device, &e) ||
         blip2_model_open(k->device, file_of(k, "model"), NULL, &k->model, &e) ||
         blip2_dataset_open(&o, &k->data, &e) ||
         b2_st_open_file(&k->golden, file_of(k, "golden.safetensors"), &e))

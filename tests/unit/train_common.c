@@ -22,6 +22,12 @@ static bool climb(char *out, size_t cap, const char *start, const char *path)
     }
 }
 
+const char *train_device(void)
+{
+    const char *name = getenv("BLIP2_TEST_DEVICE");
+    return name && *name ? name : "cpu";
+}
+
 const char *train_tree(const char *path)
 {
     static char found[16][4200];
@@ -96,7 +102,7 @@ void shop_open(train_shop *s, const char *model, const char *csv, int threads)
     d.log = keep_log;
     d.log_user = s;
     snprintf(folder, sizeof folder, "tests/golden/%s/model", model);
-    if (blip2_device_open("cpu", &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
+    if (blip2_device_open(train_device(), &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
     if (blip2_model_open(s->device, train_tree(folder), NULL, &s->model, &e) != BLIP2_OK)
         fail_msg("%s", e.text);
     o.csv = unit_path(s->dir, csv);
