@@ -284,11 +284,12 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.
-HOUSE    := $(if $(HOST_CUDA),tests/cuda_host/run.sh) $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
+HOUSE    := $(if $(HOST_CUDA),tests/cuda_host/run.sh tests/cuda_host/module.sh) $(if $(SAN),,$(wildcard $(addprefix tests/,layers.sh symbols.sh headers.sh style.sh install.sh docs.sh)))
 selected  = $(strip $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1))
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))
-test-programs: $(TEST_PROGRAMS) $(if $(filter tests/cuda_host/run.sh,$(TEST_SCRIPTS)),$(HOST_CUDA_TESTS))
+test-programs: $(TEST_PROGRAMS) $(if $(filter tests/cuda_host/run.sh tests/cli/cuda.bats,$(TEST_SCRIPTS)),$(HOST_CUDA_TESTS)) \
+               $(if $(filter tests/cuda_host/module.sh,$(TEST_SCRIPTS)),$(CUDA_HOST_MODULE) $(addprefix $(OBJ)/,$(GOLDEN)))
 run-test: $(if $(TEST_SCRIPTS),all) test-programs
 	@CC="$(CC)" CXX="$(CXX)" BUILD="$(BUILD)" OBJ="$(OBJ)" SAN="$(SAN)" WITH_IMAGE=$(WITH_IMAGE) WITH_TEXT=$(WITH_TEXT) \
 	MAKE="$(MAKE)" TEST_TIMEOUT=$(TEST_TIMEOUT) sh tests/run_tests.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
@@ -337,6 +338,8 @@ install: all ## programs as blip2-NAME, libraries, headers, man pages (PREFIX, D
 	for p in $(PROGRAMS); do install -m 755 $(BUILD)/bin/$$p $(DESTDIR)$(BINDIR)/blip2-$$p || exit 1; done
 	install -m 644 $(BUILD)/lib/libblip2.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(BUILD)/lib/libblip2.so.$(VERSION) $(DESTDIR)$(LIBDIR)/
+	if [ -f $(BUILD)/lib/blip2/libblip2-cuda.so ]; then install -d $(DESTDIR)$(LIBDIR)/blip2 && \
+	    install -m 755 $(BUILD)/lib/blip2/libblip2-cuda.so $(DESTDIR)$(LIBDIR)/blip2/; fi
 	ln -sf libblip2.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libblip2.so
 	install -m 644 $(BUILD)/lib/blip2.pc $(DESTDIR)$(LIBDIR)/pkgconfig/
@@ -347,6 +350,7 @@ install: all ## programs as blip2-NAME, libraries, headers, man pages (PREFIX, D
 uninstall: ## remove what install put there (same PREFIX, DESTDIR, LIBDIR)
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(BINDIR)/blip2-$$p; done
 	rm -f $(DESTDIR)$(LIBDIR)/libblip2.a $(DESTDIR)$(LIBDIR)/libblip2.so* $(DESTDIR)$(LIBDIR)/pkgconfig/blip2.pc
+	rm -f $(DESTDIR)$(LIBDIR)/blip2/libblip2-cuda.so && rmdir $(DESTDIR)$(LIBDIR)/blip2 2>/dev/null || true
 	rm -f $(DESTDIR)$(INCLUDEDIR)/blip2.h && rm -rf $(DESTDIR)$(INCLUDEDIR)/blip2
 	for m in $(notdir $(MAN_PAGES)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 

@@ -25,8 +25,7 @@ static void fill(blip2_session *s, const options *o)
 {
     const int q = s->net->c.qf.queries, t = q + o->prompt;
     const int pixels = 3 * s->net->c.vit.image * s->net->c.vit.image;
-    for (int i = 0; i < pixels; i++)
-        s->pixels[i] = (float)((i * 37 + i / 7) % 200) / 100.0f - 1.0f;
+    for (int i = 0; i < pixels; i++) s->pixels[i] = (float)((i * 37 + i / 7) % 200) / 100.0f - 1.0f;
     for (int b = 0; b < o->questions; b++) {
         for (int i = 0; i < t; i++)
             s->enc_ids[b * t + i] = i < q ? -1 - (b * q + i) : (3 + 7 * i) % s->net->c.t5.vocab;

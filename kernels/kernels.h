@@ -13,9 +13,9 @@ typedef struct b2_queue {
     const struct b2_kernels *k[2]; /* by activation dtype */
     struct blip2_device *device;   /* NULL in tests of kernels: the host */
     b2_pool *pool;
-    int threads;   /* what WORKSPACE functions are asked with */
-    b2_dtype act;  /* of the model: the table of the gradients' products */
-    b2_step *step; /* where the kernels run */
+    int threads;       /* what WORKSPACE functions are asked with */
+    b2_dtype act;      /* of the model: the table of the gradients' products */
+    b2_step *step;     /* where the kernels run */
     bool dry;          /* plan only: nothing launches */
     b2_arena *scratch; /* mark/release; op takes workspaces here */
     blip2_error error; /* the first failure; later ops do nothing */

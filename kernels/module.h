@@ -1,6 +1,7 @@
-/* What the CUDA module gives the library: memory, a stream, the tables. The module is a shared object of its own, opened at
- * run time by device/; nothing in it is linked, so both sides see each other only through this struct. Functions that can
- * fail return 0 or the CUDA runtime's error code, whose words error() has. */
+/* What the CUDA module gives the library: memory, a stream, the tables. The module is a shared object of
+ * its own, opened at run time by device/; nothing in it is linked, so both sides see each other only
+ * through this struct. Functions that can fail return 0 or the CUDA runtime's error code, whose words
+ * error() has. */
 #ifndef B2_KERNELS_MODULE_H
 #define B2_KERNELS_MODULE_H
 #include "kernels/kernels.h"
@@ -48,7 +49,7 @@ static inline uint64_t b2_module_hash(void)
 #undef KERNEL
 #undef WORKSPACE
     };
-    const size_t sizes[] = {sizeof(b2_queue), sizeof(b2_step), sizeof(b2_attn),         sizeof(b2_rows),
+    const size_t sizes[] = {sizeof(b2_queue),   sizeof(b2_step),    sizeof(b2_attn),       sizeof(b2_rows),
                             sizeof(b2_lora_ab), sizeof(b2_kernels), sizeof(b2_cuda_module)};
     uint64_t h = 0xCBF29CE484222325u;
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {

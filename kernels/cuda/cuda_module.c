@@ -32,8 +32,8 @@ static void say_why(cudaError_t code, char *why, size_t room)
     if (!so)
         snprintf(why, room, "no NVIDIA driver: libcuda.so.1 is not found");
     else if (code == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess)
-        snprintf(why, room, "the NVIDIA driver is too old: it runs CUDA %d.%d, this module needs %d.%d", driver / 1000,
-                 driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        snprintf(why, room, "the NVIDIA driver is too old: it runs CUDA %d.%d, this module needs %d.%d",
+                 driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     else if (code == cudaErrorNoDevice)
         snprintf(why, room, "the driver shows no GPU (none there, or hidden by CUDA_VISIBLE_DEVICES)");
     else
@@ -52,13 +52,13 @@ static int look_at(b2_gpu *g, char *why, size_t room)
         return 1;
     }
     if (p.major * 10 + p.minor < LEAST_CAPABILITY) {
-        snprintf(why, room, "%s has compute capability %d.%d, at least %d.%d is needed", p.name, p.major, p.minor,
-                 LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
+        snprintf(why, room, "%s has compute capability %d.%d, at least %d.%d is needed", p.name, p.major,
+                 p.minor, LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
         return 1;
     }
     g->multiprocessors = p.multiProcessorCount;
-    snprintf(g->text, sizeof g->text, "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d", g->index, p.name,
-             p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10);
+    snprintf(g->text, sizeof g->text, "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d", g->index,
+             p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10);
     return 0;
 }
 
@@ -72,7 +72,8 @@ static int open_gpu(int index, b2_gpu **out, char *why, size_t room)
         return 1;
     }
     if (index >= count) {
-        snprintf(why, room, "there %s %d GPU%s, numbered from 0", count == 1 ? "is" : "are", count, count == 1 ? "" : "s");
+        snprintf(why, room, "there %s %d GPU%s, numbered from 0", count == 1 ? "is" : "are", count,
+                 count == 1 ? "" : "s");
         return 1;
     }
     b2_gpu *g = calloc(1, sizeof *g);
@@ -203,11 +204,12 @@ void b2_cuda_launched(b2_queue *q, const char *kernel, int code)
 {
     if (q->error.code != BLIP2_OK) return;
     q->error.code = BLIP2_ERR_DEVICE;
-    snprintf(q->error.text, sizeof q->error.text, "%s%s%s: %s", q->where, q->where[0] ? ": " : "", kernel, error(code));
+    snprintf(q->error.text, sizeof q->error.text, "%s%s%s: %s", q->where, q->where[0] ? ": " : "", kernel,
+             error(code));
 }
 
-#define TEXT(x)  #x
-#define TEXT2(x) TEXT(x)
+#define TEXT(x)      #x
+#define TEXT2(x)     TEXT(x)
 #define VERSION_TEXT TEXT2(BLIP2_VERSION_MAJOR) "." TEXT2(BLIP2_VERSION_MINOR) "." TEXT2(BLIP2_VERSION_PATCH)
 
 __attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(void)

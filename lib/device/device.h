@@ -1,4 +1,5 @@
-/* The device behind blip2_device: thread pool, kernel tables, log, accounts; a GPU behind the CUDA module, or none. */
+/* The device behind blip2_device: thread pool, kernel tables, log, accounts; a GPU behind the CUDA module,
+ * or none. */
 #ifndef B2_DEVICE_DEVICE_H
 #define B2_DEVICE_DEVICE_H
 #include "base/log.h"
@@ -42,15 +43,15 @@ bool b2_queue_stop(b2_queue *q);
 /* Says where the model is ("encoder", 3 → "encoder layer 3"; layer < 0: the part alone); false: stop now. */
 bool b2_queue_at(b2_queue *q, const char *part, int layer);
 
-/* Moving bytes, in order with the kernels; nothing happens in a dry run or after a failure. What an upload reads must stay
- * until the next download or finish. */
+/* Moving bytes, in order with the kernels; nothing happens in a dry run or after a failure. What an upload
+ * reads must stay until the next download or finish. */
 void b2_upload(b2_queue *q, void *device, const void *host, size_t bytes);
 void b2_download(b2_queue *q, void *host, const void *device, size_t bytes); /* waits */
 void b2_move(b2_queue *q, void *to, const void *from, size_t bytes);         /* within the device */
 void b2_clear(b2_queue *q, void *device, size_t bytes);
 
-/* Memory that host and device both hold, laid out alike: inputs that the host writes and pushes, results that it pulls. Where
- * the device is the host both are the same bytes. */
+/* Memory that host and device both hold, laid out alike: inputs that the host writes and pushes, results
+ * that it pulls. Where the device is the host both are the same bytes. */
 typedef struct b2_twin {
     b2_arena *device, *host;
 } b2_twin;

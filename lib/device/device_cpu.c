@@ -4,21 +4,26 @@
 #include <string.h>
 #include "device/device.h"
 
-static bool is_cuda(const char *name) { return strncmp(name, "cuda", 4) == 0 && (!name[4] || name[4] == ':'); }
+static bool is_cuda(const char *name)
+{
+    return strncmp(name, "cuda", 4) == 0 && (!name[4] || name[4] == ':');
+}
 
 static blip2_status check_name(const char *name, blip2_error *err)
 {
-    if (!name) return b2_fail(err, BLIP2_ERR_ARGUMENT, "device name: expected \"cpu\" or \"cuda:N\", found NULL");
+    if (!name)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "device name: expected \"cpu\" or \"cuda:N\", found NULL");
     if (strcmp(name, "cpu") == 0 || is_cuda(name)) return BLIP2_OK;
-    return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": unknown kind, expected \"cpu\" or \"cuda:N\"", name);
+    return b2_fail(err, BLIP2_ERR_DEVICE, "device \"%s\": unknown kind, expected \"cpu\" or \"cuda:N\"",
+                   name);
 }
 
 static void describe_cpu(blip2_device *d)
 {
     d->isa = b2_isa_best();
     b2_cpu_tables(d->tables, d->isa);
-    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(), b2_isa_name(d->isa),
-             b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
+    snprintf(d->description, sizeof d->description, "cpu: %s, %s, %d thread%s", b2_cpu_name(),
+             b2_isa_name(d->isa), b2_pool_threads(d->pool), b2_pool_threads(d->pool) == 1 ? "" : "s");
 }
 
 blip2_status blip2_device_open(const char *name, const blip2_device_options *options, blip2_device **out,

@@ -29,8 +29,8 @@ static void own_folder(char *out, size_t room)
         snprintf(out, room, ".");
 }
 
-/* BLIP2_MODULE_DIR alone when it is set; else where the library was installed to, and beside where it lies now: its own
- * folder's blip2, and for a program in bin that holds the library lib/blip2 next to it. */
+/* BLIP2_MODULE_DIR alone when it is set; else where the library was installed to, and beside where it lies
+ * now: its own folder's blip2, and for a program in bin that holds the library lib/blip2 next to it. */
 static void *find_module(b2_str *tried)
 {
     static const char *const beside[] = {"%s/blip2/" MODULE_FILE, "%s/../lib/blip2/" MODULE_FILE};
@@ -58,12 +58,15 @@ static blip2_status check_module(void *so, const char *name, const b2_cuda_modul
     void *symbol = dlsym(so, B2_CUDA_MODULE_SYMBOL);
     memcpy(&get, &symbol, sizeof get); /* ISO C has no cast from an object's address to a function's */
     const b2_cuda_module *m = symbol ? get() : NULL;
-    if (!m) return b2_fail(e, BLIP2_ERR_DEVICE, "device \"%s\": %s is no module of this library", name, MODULE_FILE);
+    if (!m)
+        return b2_fail(e, BLIP2_ERR_DEVICE, "device \"%s\": %s is no module of this library", name,
+                       MODULE_FILE);
     if (m->hash != b2_module_hash())
-        return b2_fail(e, BLIP2_ERR_DEVICE,
-                       "device \"%s\": %s was built for another libblip2 (interface %016llx, this library's is "
-                       "%016llx): build both from the same sources",
-                       name, MODULE_FILE, (unsigned long long)m->hash, (unsigned long long)b2_module_hash());
+        return b2_fail(
+            e, BLIP2_ERR_DEVICE,
+            "device \"%s\": %s was built for another libblip2 (interface %016llx, this library's is "
+            "%016llx): build both from the same sources",
+            name, MODULE_FILE, (unsigned long long)m->hash, (unsigned long long)b2_module_hash());
     *out = m;
     return BLIP2_OK;
 }
@@ -75,7 +78,8 @@ static blip2_status load(const char *name, blip2_error *e)
     blip2_status s = BLIP2_OK;
     if (!so)
         s = b2_fail(e, BLIP2_ERR_DEVICE,
-                    "device \"%s\": the CUDA module cannot be opened (`make cuda` builds it, BLIP2_MODULE_DIR says where it "
+                    "device \"%s\": the CUDA module cannot be opened (`make cuda` builds it, "
+                    "BLIP2_MODULE_DIR says where it "
                     "is): %s",
                     name, tried.p ? tried.p : "out of memory");
     else
@@ -103,13 +107,19 @@ static int index_of(const char *name)
     return name[5] < '0' || name[5] > '9' || *end || n > 1023 ? -1 : (int)n;
 }
 
-static void *take_device(void *d, size_t bytes) { return ((blip2_device *)d)->cuda->take(((blip2_device *)d)->gpu, bytes); }
+static void *take_device(void *d, size_t bytes)
+{
+    return ((blip2_device *)d)->cuda->take(((blip2_device *)d)->gpu, bytes);
+}
 static void give_device(void *d, void *p) { ((blip2_device *)d)->cuda->give(((blip2_device *)d)->gpu, p); }
 static void *take_pinned(void *d, size_t bytes)
 {
     return ((blip2_device *)d)->cuda->take_host(((blip2_device *)d)->gpu, bytes);
 }
-static void give_pinned(void *d, void *p) { ((blip2_device *)d)->cuda->give_host(((blip2_device *)d)->gpu, p); }
+static void give_pinned(void *d, void *p)
+{
+    ((blip2_device *)d)->cuda->give_host(((blip2_device *)d)->gpu, p);
+}
 
 blip2_status b2_device_open_cuda(blip2_device *d, const char *name, blip2_error *e)
 {
@@ -117,7 +127,8 @@ blip2_status b2_device_open_cuda(blip2_device *d, const char *name, blip2_error 
     char why[512] = "";
     const int index = index_of(name);
     if (index < 0)
-        return b2_fail(e, BLIP2_ERR_DEVICE, "device \"%s\": expected cuda or cuda: and the number of a GPU", name);
+        return b2_fail(e, BLIP2_ERR_DEVICE, "device \"%s\": expected cuda or cuda: and the number of a GPU",
+                       name);
     B2_TRY(get_module(name, &m, e));
     if (m->open(index, &d->gpu, why, sizeof why))
         return b2_fail(e, BLIP2_ERR_DEVICE, "device \"%s\": %s", name, why);
@@ -145,6 +156,7 @@ blip2_status b2_device_room(blip2_device *d, size_t bytes, const char *what, bli
     const int code = d->cuda->memory(d->gpu, &available, &total);
     if (code) return b2_fail(e, BLIP2_ERR_DEVICE, "%s: %s", what, d->cuda->error(code));
     if (bytes <= available) return BLIP2_OK;
-    return b2_fail(e, BLIP2_ERR_MEMORY, "%s: %.2f GiB are wanted, %.2f of %.2f GiB are free (%s)", what,
-                   (double)bytes / 0x1p30, (double)available / 0x1p30, (double)total / 0x1p30, d->description);
+    return b2_fail(e, BLIP2_ERR_MEMORY, "%s: %.1f MiB are wanted, %.1f of %.1f MiB are free (%s)", what,
+                   (double)bytes / 0x1p20, (double)available / 0x1p20, (double)total / 0x1p20,
+                   d->description);
 }

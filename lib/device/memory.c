@@ -3,18 +3,15 @@
 #include "device/device.h"
 
 /* The module to ask, or NULL: the host's own memory. */
-static const b2_cuda_module *cuda_of(const b2_queue *q)
-{
-    return q->device ? q->device->cuda : NULL;
-}
+static const b2_cuda_module *cuda_of(const b2_queue *q) { return q->device ? q->device->cuda : NULL; }
 
 static bool idle(const b2_queue *q, size_t bytes) { return q->dry || !bytes || b2_queue_failed(q); }
 
 static void judge(b2_queue *q, const char *what, size_t bytes, int code)
 {
     if (code)
-        b2_queue_fail(q, BLIP2_ERR_DEVICE, "%s%s%s of %zu bytes: %s", q->where, q->where[0] ? ": " : "", what, bytes,
-                      cuda_of(q)->error(code));
+        b2_queue_fail(q, BLIP2_ERR_DEVICE, "%s%s%s of %zu bytes: %s", q->where, q->where[0] ? ": " : "", what,
+                      bytes, cuda_of(q)->error(code));
 }
 
 void b2_upload(b2_queue *q, void *device, const void *host, size_t bytes)

@@ -47,8 +47,7 @@ static blip2_status encode_turn(blip2_session *s, const blip2_image *images, int
                                 blip2_features **out, blip2_error *e)
 {
     for (int i = 0; i < n; i++)
-        B2_TRY(b2_preprocess_run(&s->model->prep, &images[i],
-                                 s->pixels + (size_t)i * pixels_each(s), e));
+        B2_TRY(b2_preprocess_run(&s->model->prep, &images[i], s->pixels + (size_t)i * pixels_each(s), e));
     return run(s, n, adapter, out, e);
 }
 
@@ -73,8 +72,7 @@ blip2_status blip2_session_encode_pixels(blip2_session *s, const float *pixels, 
     s->cancel = 0;
     for (int i = 0; i < n && st == BLIP2_OK; i += s->images) {
         const int turn = n - i < s->images ? n - i : s->images;
-        memcpy(s->pixels, pixels + (size_t)i * pixels_each(s),
-               (size_t)turn * pixels_each(s) * sizeof(float));
+        memcpy(s->pixels, pixels + (size_t)i * pixels_each(s), (size_t)turn * pixels_each(s) * sizeof(float));
         st = run(s, turn, adapter, out + i, err);
     }
     return undo(st, n, out);

@@ -24,7 +24,10 @@ static blip2_status check_options(const blip2_session_options *o, const b2_confi
     return BLIP2_OK;
 }
 
-static int32_t *take_ids(blip2_session *s, int n) { return b2_twin_take(&s->twin, (size_t)n * sizeof(int32_t)); }
+static int32_t *take_ids(blip2_session *s, int n)
+{
+    return b2_twin_take(&s->twin, (size_t)n * sizeof(int32_t));
+}
 static float *take_floats(blip2_session *s, int rows, int cols)
 {
     return b2_twin_take(&s->twin, (size_t)rows * (size_t)cols * sizeof(float));

@@ -36,7 +36,8 @@ struct blip2_session {
     b2_queue q;
     b2_pass pass;
     b2_step step;
-    b2_arena scratch, state, staging; /* staging: the host's half of `twin`, empty where the device is the host */
+    b2_arena scratch, state,
+        staging; /* staging: the host's half of `twin`, empty where the device is the host */
     b2_twin twin;
     _Atomic int cancel;
     /* views into state, where the kernels run */
@@ -44,7 +45,8 @@ struct blip2_session {
     b2_tensor enc;    /* T [batch*tenc, d] */
     b2_tensor logits; /* [batch, vocab] */
     b2_tensor bias;   /* [heads, tdec] decoder's relative bias, column tdec-1 is distance 0 */
-    /* The host's half of twins. A decoder step pushes ids, pos, seen, forbid (one block) and pulls chosen, logp (one). */
+    /* The host's half of twins. A decoder step pushes ids, pos, seen, forbid (one block) and pulls chosen,
+     * logp (one). */
     int32_t *which, *enc_len, *enc_ids, *ids, *pos, *seen, *forbid, *chosen;
     float *logp;
     float *feats;  /* [batch*queries, d] image tokens of the rows */

@@ -22,7 +22,8 @@ static size_t count(const trace *t)
 static blip2_status stages_place(trace t[STAGES], blip2_device *d, blip2_error *e)
 {
     for (int i = VIT; i <= PROJECTION; i++) {
-        t[i].run = b2_device_is_host(d) ? t[i].data : b2_account_alloc(&d->memory, count(&t[i]) * sizeof(float));
+        t[i].run =
+            b2_device_is_host(d) ? t[i].data : b2_account_alloc(&d->memory, count(&t[i]) * sizeof(float));
         if (!t[i].run) return B2_NOMEM(e, "a trace");
     }
     return BLIP2_OK;
@@ -86,7 +87,8 @@ static blip2_status run(blip2_session *s, const blip2_image *image, const blip2_
     B2_TRY(b2_preprocess_run(&s->model->prep, image, s->pixels, e));
     memcpy(t[PIXELS].data, s->pixels, count(&t[PIXELS]) * sizeof(float));
     b2_session_images(s, 1, r.adapter, &taps);
-    for (int i = VIT; i <= PROJECTION; i++) b2_download(&s->q, t[i].data, t[i].run, count(&t[i]) * sizeof(float));
+    for (int i = VIT; i <= PROJECTION; i++)
+        b2_download(&s->q, t[i].data, t[i].run, count(&t[i]) * sizeof(float));
     B2_TRY(b2_queue_finish(&s->q, e));
     B2_TRY(b2_features_from(s->tokens, c->qf.queries, c->t5.d, &f, e));
     r.features = f;

@@ -103,9 +103,9 @@ blip2_status b2_adapters_attach(b2_net *n, blip2_adapter *const *adapters, int c
         for (int i = 0; i < adapters[a]->entries; i++) {
             const b2_adapter_entry *x = &adapters[a]->entry[i];
             const b2_param_ref *r = &n->ref[x->ref];
-            r->linear->lora[r->block]->ab[a] = (b2_lora_ab){adapters[a]->run + (x->a - adapters[a]->data),
-                                                                  adapters[a]->run + (x->b - adapters[a]->data),
-                                                                  x->r, x->scale};
+            r->linear->lora[r->block]->ab[a] =
+                (b2_lora_ab){adapters[a]->run + (x->a - adapters[a]->data),
+                             adapters[a]->run + (x->b - adapters[a]->data), x->r, x->scale};
         }
     }
     for (int i = 0; i < n->n_slots; i++) n->slots[i].n = count;

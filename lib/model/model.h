@@ -11,9 +11,9 @@ struct blip2_model {
     blip2_device *device;
     char *dir;
     b2_config config;
-    b2_net *net;  /* in the host's memory: no dropout, no adapters, no gradients */
-    b2_net *run;  /* the same where the kernels run; net itself where that is the host */
-    void *block;  /* run's weights on a GPU */
+    b2_net *net; /* in the host's memory: no dropout, no adapters, no gradients */
+    b2_net *run; /* the same where the kernels run; net itself where that is the host */
+    void *block; /* run's weights on a GPU */
     size_t block_bytes;
     b2_dtype act; /* T: the mode */
     b2_st_set *file;

@@ -1,5 +1,5 @@
-/* Weights and adapters where the kernels run. On the host they stay where they are; a GPU gets one block, the blocks of a
- * linear side by side, so that one product can read them all. */
+/* Weights and adapters where the kernels run. On the host they stay where they are; a GPU gets one block,
+ * the blocks of a linear side by side, so that one product can read them all. */
 #include <stdlib.h>
 #include "model/lora.h"
 #include "model/model.h"
@@ -67,7 +67,8 @@ blip2_status b2_model_place(blip2_model *m, blip2_error *e)
     B2_TRY(b2_device_room(m->device, m->block_bytes, "the model's weights", e));
     m->block = b2_account_alloc(&m->device->memory, m->block_bytes);
     if (!m->block)
-        return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of GPU memory for %zu bytes of weights", m->dir, m->block_bytes);
+        return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of GPU memory for %zu bytes of weights", m->dir,
+                       m->block_bytes);
     m->weight_bytes = m->block_bytes;
     int *order = upload_order(m->net);
     const blip2_status s = order ? upload_all(m, order, e) : B2_NOMEM(e, "an order of weights");
@@ -101,6 +102,7 @@ blip2_status b2_adapter_place(blip2_adapter *a, blip2_error *e)
 
 void b2_adapter_unplace(blip2_adapter *a)
 {
-    if (a->run != a->data) b2_account_free(&a->model->device->memory, a->run, (size_t)a->parameters * sizeof(float));
+    if (a->run != a->data)
+        b2_account_free(&a->model->device->memory, a->run, (size_t)a->parameters * sizeof(float));
     a->run = NULL;
 }

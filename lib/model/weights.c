@@ -220,7 +220,8 @@ blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
 
 void b2_weights_free(blip2_model *m)
 {
-    for (int i = 0; i < m->n_copies; i++) b2_account_free(b2_device_host(m->device), m->copies[i], m->copy_bytes[i]);
+    for (int i = 0; i < m->n_copies; i++)
+        b2_account_free(b2_device_host(m->device), m->copies[i], m->copy_bytes[i]);
     free(m->copies);
     free(m->copy_bytes);
 }

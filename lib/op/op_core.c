@@ -78,7 +78,8 @@ bool b2_op_launch(b2_op *o)
     return false;
 }
 
-/* First non-finite element of a dense or strided tensor of the host, as its flat index; -1 when there is none. */
+/* First non-finite element of a dense or strided tensor of the host, as its flat index; -1 when there is
+ * none. */
 static int64_t find_bad(const b2_tensor *t)
 {
     for (int i = 0; i < t->rows; i++) {
@@ -92,7 +93,8 @@ static int64_t find_bad(const b2_tensor *t)
     return -1;
 }
 
-/* The same of a tensor where the kernels run: only looked at to name what went wrong, so a copy may be made. */
+/* The same of a tensor where the kernels run: only looked at to name what went wrong, so a copy may be
+ * made. */
 static int64_t fetch_bad(b2_queue *q, const b2_tensor *t)
 {
     b2_tensor copy = *t;

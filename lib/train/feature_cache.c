@@ -43,7 +43,8 @@ typedef struct chunk_room {
     void *own; /* free() */
 } chunk_room;
 
-static blip2_status take_room(chunk_room *r, b2_queue *q, int n, size_t px, float *device_pixels, blip2_error *e)
+static blip2_status take_room(chunk_room *r, b2_queue *q, int n, size_t px, float *device_pixels,
+                              blip2_error *e)
 {
     *r = (chunk_room){device_pixels, NULL, NULL};
     if (q->dry || b2_device_is_host(q->device)) {
@@ -57,7 +58,8 @@ static blip2_status take_room(chunk_room *r, b2_queue *q, int n, size_t px, floa
     return BLIP2_OK;
 }
 
-static blip2_status decode_chunk(const b2_encoder_work *w, const int64_t *image, int n, const chunk_room *r, blip2_error *e)
+static blip2_status decode_chunk(const b2_encoder_work *w, const int64_t *image, int n, const chunk_room *r,
+                                 blip2_error *e)
 {
     decode_job *j = calloc(1, sizeof *j);
     if (!j) return B2_NOMEM(e, "decoding photos");

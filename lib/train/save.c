@@ -32,5 +32,6 @@ blip2_status blip2_trainer_save(const blip2_trainer *t, const char *dir, blip2_e
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "blip2_trainer_save: a trainer and a folder are needed");
     const float *values = NULL;
     B2_TRY(b2_trainer_pull(t, t->flat.w, &values, e));
-    return t->o.trainable == BLIP2_TRAIN_LORA ? save_adapter(t, values, dir, e) : save_model(t, values, dir, e);
+    return t->o.trainable == BLIP2_TRAIN_LORA ? save_adapter(t, values, dir, e)
+                                              : save_model(t, values, dir, e);
 }

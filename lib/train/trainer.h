@@ -30,8 +30,8 @@ typedef struct b2_trainer_sizes {
     size_t state, save, scratch, loader, mapped, host;
 } b2_trainer_sizes;
 
-/* What lies where the kernels run besides the flat buffers. On the host micro-batches are used where the loader made
- * them, and `step` is the trainer's own. */
+/* What lies where the kernels run besides the flat buffers. On the host micro-batches are used where the
+ * loader made them, and `step` is the trainer's own. */
 typedef struct b2_trainer_run {
     b2_step *step;
     double *sums; /* of the step so far: loss; squares of the gradient */
@@ -79,7 +79,8 @@ blip2_status b2_trainer_select(blip2_trainer *t, blip2_error *e);
 void b2_trainer_bind(blip2_trainer *t, b2_arena *a);
 /* First values: the model's, the initial adapter's, or fresh LoRA matrices. */
 blip2_status b2_trainer_init_values(blip2_trainer *t, blip2_error *e);
-/* A net in the host's memory that views the trained weights w (as b2_trainer_pull gives them) and the model's others. */
+/* A net in the host's memory that views the trained weights w (as b2_trainer_pull gives them) and the
+ * model's others. */
 blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net **out, blip2_error *e);
 
 /* Takes t->run from the arenas (maybe dry). */
@@ -87,14 +88,15 @@ void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host);
 /* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. */
 b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample);
 void b2_trainer_send_step(blip2_trainer *t);
-/* Flat buffers from the host: where it reads or writes one; reading it there; what it wrote becomes the buffer. A GPU's
- * buffers share one place: one at a time. */
+/* Flat buffers from the host: where it reads or writes one; reading it there; what it wrote becomes the
+ * buffer. A GPU's buffers share one place: one at a time. */
 float *b2_trainer_host(const blip2_trainer *t, float *flat);
 blip2_status b2_trainer_pull(const blip2_trainer *t, float *flat, const float **host, blip2_error *e);
 blip2_status b2_trainer_push(blip2_trainer *t, float *flat, blip2_error *e);
 /* The pass of a step. */
 b2_pass b2_trainer_pass(blip2_trainer *t);
-/* Entries for b2_adapter_save, viewing the trained matrices in w (of b2_trainer_pull); malloc'ed, *n of them. */
+/* Entries for b2_adapter_save, viewing the trained matrices in w (of b2_trainer_pull); malloc'ed, *n of
+ * them. */
 b2_adapter_entry *b2_trainer_entries(const blip2_trainer *t, const float *w, int *n);
 /* After a step whose result is not finite: looks at its samples one by one, names the first bad op in e. */
 blip2_status b2_trainer_find_nonfinite(blip2_trainer *t, blip2_error *e);

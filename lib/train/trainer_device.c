@@ -1,4 +1,5 @@
-/* What a trainer has where the kernels run, and what the host sees of it. On the host itself nothing is copied. */
+/* What a trainer has where the kernels run, and what the host sees of it. On the host itself nothing is
+ * copied. */
 #include <string.h>
 #include "train/trainer.h"
 
@@ -44,7 +45,8 @@ b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sa
     if (b->features)
         b2_upload(q, r->input, b->features, n * (size_t)c->qf.queries * (size_t)c->t5.d * sizeof(float));
     else
-        b2_upload(q, r->input, b->pixels, n * 3 * (size_t)c->vit.image * (size_t)c->vit.image * sizeof(float));
+        b2_upload(q, r->input, b->pixels,
+                  n * 3 * (size_t)c->vit.image * (size_t)c->vit.image * sizeof(float));
     b2_trainer_send_step(t);
     sent.enc_ids = r->enc_ids;
     sent.enc_len = r->enc_len;

@@ -96,7 +96,7 @@ static void take_state(blip2_trainer *t)
     b2_pictures_init(&t->pictures, t->data, &t->model->prep, !t->o.feature_cache, host);
     if (t->o.feature_cache && !t->o.cache_path)
         t->features = b2_arena_take(host, (size_t)t->data->images * (size_t)c->qf.queries * (size_t)c->t5.d *
-                                           sizeof(float));
+                                              sizeof(float));
 }
 
 static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
@@ -115,8 +115,11 @@ static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
     b2_queue_close(&t->q);
     B2_TRY(b2_queue_finish(&t->q, e));
     t->size =
-        (b2_trainer_sizes){t->state.peak, t->save.peak, t->scratch.peak,
-                           b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0), 0,
+        (b2_trainer_sizes){t->state.peak,
+                           t->save.peak,
+                           t->scratch.peak,
+                           b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0),
+                           0,
                            t->host.peak};
     if (t->o.feature_cache && t->o.cache_path)
         t->size.mapped = b2_feature_file_bytes(t->model, t->data->images);

@@ -197,8 +197,7 @@ static void fresh_a(float *to, const blip2_trainer *t, const b2_trained *x)
 {
     b2_rng r = {b2_mix64(b2_mix64(t->o.seed ^ 0x10AULL) ^ (uint64_t)x->ref), 0};
     const double bound = 1.0 / sqrt((double)x->shape[1]);
-    for (int64_t i = 0; i < x->n; i++)
-        to[i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
+    for (int64_t i = 0; i < x->n; i++) to[i] = (float)((2.0 * b2_rng_uniform(&r) - 1.0) * bound);
 }
 
 blip2_status b2_trainer_init_values(blip2_trainer *t, blip2_error *e)

@@ -1,6 +1,6 @@
-/* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and kernels only while they
- * run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old) and EMU_FAIL_AT (the call to a stream that fails, as when
- * a GPU is lost) shape it. */
+/* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and
+ * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old) and
+ * EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
 #include <mutex>
@@ -83,7 +83,10 @@ cudaError_t cudaGetDeviceCount(int *count)
     *count = (int)setting("EMU_GPUS", 1);
     return *count ? cudaSuccess : cudaErrorNoDevice;
 }
-cudaError_t cudaSetDevice(int device) { return device < setting("EMU_GPUS", 1) ? cudaSuccess : cudaErrorInvalidDevice; }
+cudaError_t cudaSetDevice(int device)
+{
+    return device < setting("EMU_GPUS", 1) ? cudaSuccess : cudaErrorInvalidDevice;
+}
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
     const int capability = (int)setting("EMU_CAPABILITY", 90);
@@ -200,7 +203,8 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
     const cudaError_t code = lost();
     return code ? code : cudaMemset(p, value, bytes);
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t s)
 {
     (void)s;
     const access a;

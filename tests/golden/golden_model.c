@@ -153,7 +153,8 @@ static void rig_close(rig *k)
 {
     blip2_features_close(k->feats[0]);
     blip2_features_close(k->feats[1]);
-    while (k->blocks-- > 0) b2_account_free(&k->dev->memory, k->block[k->blocks].p, k->block[k->blocks].bytes);
+    while (k->blocks-- > 0)
+        b2_account_free(&k->dev->memory, k->block[k->blocks].p, k->block[k->blocks].bytes);
     blip2_session_close(k->session);
     blip2_adapter_close(k->adapter);
     blip2_model_close(k->model);
@@ -192,7 +193,8 @@ static void encode_pictures(rig *k)
                           .projection = room(k, (size_t)n_proj * 4)};
     load_pictures(k, k->session->pixels, each);
     b2_session_images(k->session, 2, -1, &taps);
-    float *vit = get(k, taps.vit, n_vit), *qf = get(k, taps.qformer, n_qf), *proj = get(k, taps.projection, n_proj);
+    float *vit = get(k, taps.vit, n_vit), *qf = get(k, taps.qformer, n_qf),
+          *proj = get(k, taps.projection, n_proj);
     expect(k, "vit", 0, n_vit, vit);
     expect(k, "qformer", 0, n_qf, qf);
     expect(k, "projection", 0, n_proj, proj);
@@ -232,8 +234,7 @@ static int prefill(rig *k, int adapter)
         memset(s->enc_ids + b * t, 0, (size_t)t * sizeof(int32_t));
         s->enc_len[b] = b2_encoder_ids(c, text, n, b * c->qf.queries, s->enc_ids + b * t);
         s->which[b] = adapter;
-        memcpy(s->feats + b * c->qf.queries * c->t5.d,
-               k->feats[i64(find(k, "image_index"), b)]->data,
+        memcpy(s->feats + b * c->qf.queries * c->t5.d, k->feats[i64(find(k, "image_index"), b)]->data,
                (size_t)(c->qf.queries * c->t5.d) * sizeof(float));
     }
     b2_session_prefill(s, k->rows, t);
@@ -295,7 +296,8 @@ static void check_forward(const char *name)
     const int t = prefill(&k, -1), d = k.model->config.t5.d;
     float *enc = get(&k, k.session->enc.p, (int64_t)k.rows * t * d);
     for (int b = 0; b < k.rows; b++)
-        expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d, enc + (size_t)(b * t * d));
+        expect(&k, "encoder", (int64_t)b * t * d, (int64_t)k.session->enc_len[b] * d,
+               enc + (size_t)(b * t * d));
     free(enc);
     forced_logits(&k, t, "logits");
     greedy(&k);

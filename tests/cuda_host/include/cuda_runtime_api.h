@@ -1,5 +1,5 @@
-/* The part of the CUDA runtime's C interface that the module uses, for its run on the host: names and values as NVIDIA's
- * documentation has them, bodies in tests/cuda_host/emu_runtime.cc. */
+/* The part of the CUDA runtime's C interface that the module uses, for its run on the host: names and
+ * values as NVIDIA's documentation has them, bodies in tests/cuda_host/emu_runtime.cc. */
 #ifndef B2_TESTS_CUDA_HOST_CUDA_RUNTIME_API_H
 #define B2_TESTS_CUDA_HOST_CUDA_RUNTIME_API_H
 #include <stddef.h>
@@ -41,7 +41,8 @@ cudaError_t cudaMallocHost(void **p, size_t bytes);
 cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemset(void *p, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s);
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t s);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t s);
 cudaError_t cudaStreamSynchronize(cudaStream_t s);

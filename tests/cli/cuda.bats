@@ -1,0 +1,103 @@
+#!/usr/bin/env bats
+# Programs on --device cuda:0, with the module that runs on the host (tests/cuda_host): what it takes to open one, what can go
+# wrong, and the same results as on the CPU.
+load cli_helper
+
+golden=$root/tests/golden
+model=$golden/old/model
+emulated=${OBJ:+$(cd "$root" && cd "$OBJ" && pwd)/emu}
+
+need_module() {
+    [ -f "$emulated/libblip2-cuda.so" ] || skip "the module does not run on this host (not x86-64, or the thread sanitizer)"
+    [ "${WITH_IMAGE:-1}" = 1 ] && [ "${WITH_TEXT:-1}" = 1 ] || skip "built without images or text"
+    export BLIP2_MODULE_DIR=$emulated ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
+}
+
+ask() { "$bin/vqa" --model "$model" --image "$golden/images/a.png" --image "$golden/images/b.png" --question "what?" --question "a" \
+    --json --dtype f32 --max-new-tokens 6 "$@"; }
+train() { "$bin/train_fashion" --model "$model" --images "$golden/images" --train "$golden/rows.csv" --output "$out" --batch-size 2 \
+    --max-steps 4 --lora-dropout 0.2 --dropout 0.1 --dtype f32 --log-every 1 --sample-every 0 --seed 5 "$@"; }
+
+@test "no module: 4, and where it was looked for" {
+    export BLIP2_MODULE_DIR=$work/nowhere
+    run_status 4 "$bin/vqa" --model "$model" --image "$golden/images/a.png" --device cuda:0
+    said "$work/nowhere/libblip2-cuda.so"
+    said "make cuda"
+}
+
+@test "a module that is none of this library's: 4" {
+    need_module
+    mkdir other
+    echo 'int x;' >x.c && ${CC:-cc} -shared -fPIC -o other/libblip2-cuda.so x.c
+    BLIP2_MODULE_DIR=$work/other run_status 4 ask --device cuda
+    said "is no module of this library"
+    printf 'static const unsigned long long m[64] = {1};\nconst void *b2_cuda_module_get(void) { return m; }\n' >x.c
+    ${CC:-cc} -shared -fPIC -o other/libblip2-cuda.so x.c
+    BLIP2_MODULE_DIR=$work/other run_status 4 ask --device cuda
+    said "was built for another libblip2"
+}
+
+@test "names of GPUs that cannot be: 4" {
+    need_module
+    for name in cuda: cuda:x cuda:-1 cuda:1x cuda:99999 cuda0 gpu; do
+        run_status 4 ask --device $name
+        said "\"$name\""
+    done
+    run_status 4 ask --device cuda:1
+    said "there is 1 GPU"
+}
+
+@test "no GPU, or one that is too old: 4" {
+    need_module
+    EMU_GPUS=0 run_status 4 ask --device cuda:0
+    said "driver"
+    EMU_CAPABILITY=75 run_status 4 ask --device cuda:0
+    said "compute capability 7.5, at least 8.0 is needed"
+}
+
+@test "answers on the GPU are the CPU's" {
+    need_module
+    ask --device cpu | sed 's/"logprob": .*//' >cpu
+    ask --device cuda:0 | sed 's/"logprob": .*//' >gpu
+    cmp cpu gpu
+    [ "$(wc -l <gpu)" = 4 ]
+    ask --device cuda:0 --adapter "$golden/old/adapter" | sed 's/"logprob": .*//' >gpu
+    ask --device cpu --adapter "$golden/old/adapter" | sed 's/"logprob": .*//' >cpu
+    cmp cpu gpu
+}
+
+@test "too little memory on the GPU: refused with the numbers before anything is taken" {
+    need_module
+    EMU_MEMORY_MB=4 run_status 1 "$bin/vqa" --model "$root/examples/fashion-tiny" --image "$golden/images/a.png" --device cuda:0
+    said "MiB are wanted"
+    said "are free"
+}
+
+@test "a GPU lost in the middle of an answer: 4" {
+    need_module
+    EMU_FAIL_AT=60 run_status 4 ask --device cuda:0
+    said "unspecified launch failure"
+}
+
+@test "training on the GPU: the CPU's losses, and an adapter that works on both" {
+    need_module
+    out=cpu train --device cpu
+    out=gpu train --device cuda:0
+    sed 's/.*"loss": \([0-9.]*\).*/\1/' cpu/metrics.jsonl >a
+    sed 's/.*"loss": \([0-9.]*\).*/\1/' gpu/metrics.jsonl >b
+    paste a b | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * $1) { print "losses differ: " $0; bad = 1 } } END { exit bad || NR != 4 }'
+    run_status 0 ask --device cpu --adapter gpu
+    run_status 0 ask --device cuda:0 --adapter cpu
+}
+
+@test "a GPU lost in the middle of training: 4, and the last checkpoint goes on to the same end" {
+    need_module
+    out=whole train --device cuda:0 --checkpoint-dir whole.ckpt --checkpoint-every 1
+    out=part run_status 4 env EMU_FAIL_AT="250" "$bin/train_fashion" --model "$model" --images "$golden/images" --train "$golden/rows.csv" \
+        --output part --batch-size 2 --max-steps 4 --lora-dropout 0.2 --dropout 0.1 --dtype f32 --log-every 1 --sample-every 0 --seed 5 \
+        --device cuda:0 --checkpoint-dir ckpt --checkpoint-every 1
+    said "unspecified launch failure"
+    [ -d ckpt/step-1 ]
+    out=part train --device cuda:0 --checkpoint-dir ckpt --checkpoint-every 1 --resume auto
+    cmp whole/adapter_model.safetensors part/adapter_model.safetensors
+}
