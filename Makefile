@@ -100,7 +100,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
-        uninstall format format-check lint clean help fuzz cuda check-cuda-host FORCE
+        uninstall format format-check lint clean help fuzz cuda check-cuda-host gpu-programs gpu-check FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
 lib: $(BUILD)/lib/libblip2.a $(BUILD)/lib/libblip2.so.$(VERSION) $(BUILD)/lib/blip2.pc
@@ -231,10 +231,10 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 # The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
 # go together, and the switch is written for x86-64.
 HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN)),,1))
-CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(OBJ)/cuda_host/kernels/cuda/cuda_tables.o \
-                 $(OBJ)/tests/cuda_host/emu_core.o
+CUDA_HOST_OBJ := $(patsubst %,$(OBJ)/cuda_host/%.o,$(basename $(wildcard kernels/cuda/*.cu kernels/cuda/*.c) tests/cuda_host/host_schedule.c)) \
+                 $(OBJ)/tests/cuda_host/emu_core.o $(OBJ)/tests/cuda_host/emu_runtime.o
 CUDA_HOST_MODULE := $(OBJ)/emu/libblip2-cuda.so
-HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE))
+HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/conformance_host $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE))
 $(OBJ)/cuda_host/%.o: %.cu | $(OBJ)/probe
 	$(compile_c)
 	$(Q)$(CXX) -x c++ -std=c++20 -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O1 -fPIC \
@@ -246,14 +246,14 @@ $(OBJ)/tests/cuda_host/%.o: tests/cuda_host/%.cc | $(OBJ)/probe
 	$(compile_c)
 	$(Q)$(CXX) -std=c++20 -Wall -Wextra $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O2 -fPIC $(CXXFLAGS) -MMD -MP -c $< -o $@
 # The whole module on the host, where BLIP2_MODULE_DIR finds it.
-$(CUDA_HOST_MODULE): $(CUDA_HOST_OBJ) $(OBJ)/cuda_host/kernels/cuda/cuda_module.o $(OBJ)/tests/cuda_host/emu_runtime.o
+$(CUDA_HOST_MODULE): $(CUDA_HOST_OBJ)
 	@mkdir -p $(@D)
 	$(link)
 	$(Q)$(CXX) -shared $(SANFLAGS) $(LDFLAGS) $^ -o $@
 $(OBJ)/planted_faults: $(OBJ)/cuda_host/tests/cuda_host/planted_faults.o $(OBJ)/tests/cuda_host/emu_core.o
 	$(link)
 	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -o $@
-$(OBJ)/check_cuda_host: $(CHECK) $(OBJ)/tests/cuda_host/host_tables.o $(CUDA_HOST_OBJ) $(LIB_A)
+$(OBJ)/check_cuda_host: $(CHECK) $(OBJ)/cuda_host/tests/gpu/check_cuda.o $(CUDA_HOST_OBJ) $(LIB_A)
 	$(link)
 	$(Q)$(CXX) $(COMMON) $(CFLAGS) $(LDFLAGS) $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
 check-cuda-host: $(OBJ)/check_cuda_host ## the CUDA kernels on the host, against ref [K=name] [SEED=n]
@@ -281,6 +281,31 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
 	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-z,defs -Wl,--exclude-libs,ALL $^ -L$(CUDA_HOME)/lib64 -lcudart_static -lpthread -ldl -lrt -lm -o $@
+	@sh tests/gpu/resources.sh $(BUILD)/cuda kernels/cuda/resources.txt$(if $(WERROR),, || true)
+
+# What a machine with a GPU needs of a build: carry $(BUILD)/bin, lib/blip2 and gpu, and the tree's tests and examples.
+GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
+GPU_LIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -lpthread -ldl -lrt
+GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,check_cuda conformance golden_model golden_train)
+$(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(C_FLAGS) -isystem $(CUDA_HOME)/include $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/gpu/check_cuda: $(CHECK) $(GPU_OBJ) $(CUDA_OBJ) $(LIB_A)
+	@mkdir -p $(@D)
+	$(link)
+	$(Q)$(link_with) $^ $(DEP_LIBS) $(GPU_LIBS) -o $@
+$(BUILD)/gpu/conformance: tests/gpu/conformance.cu kernels/cuda/common.cuh
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	$(Q)$(NVCC) -O2 -std=c++17 $(INCLUDES) $(CUDA_CODE) $< -o $@
+$(BUILD)/gpu/golden_%: $(OBJ)/tests/golden/golden_%
+	@mkdir -p $(@D) && cp -f $< $@
+gpu-programs: all cuda $(GPU_PROGRAMS) ## what `make gpu-check` runs (needs nvcc, no GPU)
+gpu-check: gpu-programs ## everything that is to be seen on a GPU; results to bench/results
+	@BUILD="$(BUILD)" sh tests/gpu/run.sh
+$(OBJ)/conformance_host: $(OBJ)/cuda_host/tests/gpu/conformance.o $(OBJ)/tests/cuda_host/emu_core.o
+	$(link)
+	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -o $@
 
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.
@@ -355,7 +380,7 @@ uninstall: ## remove what install put there (same PREFIX, DESTDIR, LIBDIR)
 	for m in $(notdir $(MAN_PAGES)); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 
 # ---- house ----------------------------------------------------------------------------------------------------
-FORMATTED = $(wildcard include/*.h include/*/*.h lib/*/*.[ch] lib/*/*.cc kernels/*.[ch] kernels/*/*.[ch] kernels/cuda/*.cu \
+FORMATTED = tests/gpu/conformance.cu $(wildcard include/*.h include/*/*.h lib/*/*.[ch] lib/*/*.cc kernels/*.[ch] kernels/*/*.[ch] kernels/cuda/*.cu \
             kernels/cuda/*.cuh examples/*.[ch] examples/*/*.[ch] bench/*.[ch] tests/*.[ch] tests/*/*.[ch] \
             tests/cuda_host/*.cc tests/cuda_host/*.cu)
 format: ## rewrite the C files as .clang-format says
@@ -374,4 +399,4 @@ help: ## this list
 	@echo 'settings: CC CXX CFLAGS LDFLAGS PREFIX DESTDIR LIBDIR BUILD=dir DEBUG=1 SAN=address,undefined|thread WERROR=1 V=1'
 	@echo '          WITH_IMAGE=0 WITH_TEXT=0 AUTO_DEPS=0 TEST_TIMEOUT=300; make test T=part-of-a-name'
 
--include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
+-include $(shell find $(OBJ) $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -15,7 +15,7 @@ __device__ static inline uint4 few_piece(const bf16 *row, int k, int length)
 /* Tensor cores without shared memory: 8 columns a block, the terms dealt to its 8 warps 32 at a time. A
  * lane holds 8 neighbouring terms of its row of x and of its row of w; which four pairs of terms an
  * instruction multiplies with each other does not matter, as long as both sides agree. */
-__global__ void __launch_bounds__(FEW_WARPS * 32)
+__global__ void __launch_bounds__(FEW_WARPS * 32, 3)
     few_mma_kernel(gemm_view<bf16> x, gemm_view<bf16> w, gemm_out c, int n)
 {
     SHARED_ARR(float, room, FEW_WARPS *FEW_ROWS *FEW_COLUMNS);
@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(FEW_WARPS * 32)
 
 /* Any types, nothing rounded: a warp a column, R rows of x at once. */
 template <int R, int V, class T, class W>
-__global__ void __launch_bounds__(256) few_simt_kernel(gemm_view<T> x, gemm_view<W> w, gemm_out c, int n)
+__global__ void __launch_bounds__(256, R > 4 ? 2 : 4)
+    few_simt_kernel(gemm_view<T> x, gemm_view<W> w, gemm_out c, int n)
 {
     const int lane = threadIdx.x % 32, o = (int)blockIdx.x * 8 + (int)threadIdx.x / 32;
     const W *row = gemm_row(w, o);

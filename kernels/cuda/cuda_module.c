@@ -234,6 +234,6 @@ __attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(
                                .wait = wait_for,
                                .error = error,
                                .tables = b2_cuda_tables};
-    m.hash = b2_module_hash();
+    __atomic_store_n(&m.hash, b2_module_hash(), __ATOMIC_RELAXED);
     return &m;
 }

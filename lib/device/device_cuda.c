@@ -1,6 +1,5 @@
 /* GPUs: finding the CUDA module, and opening a device of it. */
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,18 +8,13 @@
 
 #define MODULE_FILE "libblip2-cuda.so"
 
-/* The module stays open as long as the process: the driver does not like to lose its callers. */
-static struct {
-    pthread_mutex_t lock;
-    const b2_cuda_module *module;
-} loaded = {PTHREAD_MUTEX_INITIALIZER, NULL};
-
 /* Where the library itself lies, without its name; "" when unknown. */
 static void own_folder(char *out, size_t room)
 {
     Dl_info info;
+    static const char here[] = ""; /* an address inside the library */
     out[0] = 0;
-    if (!dladdr((const void *)&loaded, &info) || !info.dli_fname) return;
+    if (!dladdr(here, &info) || !info.dli_fname) return;
     snprintf(out, room, "%s", info.dli_fname);
     char *slash = strrchr(out, '/');
     if (slash)
@@ -44,7 +38,8 @@ static void *find_module(b2_str *tried)
         for (int i = 0; i < 2; i++) snprintf(path[n++], sizeof path[0], beside[i], own);
     }
     for (int i = 0; i < n; i++) {
-        void *so = dlopen(path[i], RTLD_NOW | RTLD_LOCAL);
+        void *so =
+            dlopen(path[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); /* the driver wants its callers to stay */
         if (so) return so;
         const char *why = dlerror();
         b2_str_addf(tried, "%s%s", i ? "; " : "", why ? why : path[i]);
@@ -71,30 +66,22 @@ static blip2_status check_module(void *so, const char *name, const b2_cuda_modul
     return BLIP2_OK;
 }
 
-static blip2_status load(const char *name, blip2_error *e)
+/* Opened anew for each device: the system counts, and opens it once. */
+static blip2_status get_module(const char *name, const b2_cuda_module **out, blip2_error *e)
 {
     b2_str tried = {0};
     void *so = find_module(&tried);
     blip2_status s = BLIP2_OK;
     if (!so)
-        s = b2_fail(e, BLIP2_ERR_DEVICE,
-                    "device \"%s\": the CUDA module cannot be opened (`make cuda` builds it, "
-                    "BLIP2_MODULE_DIR says where it "
-                    "is): %s",
-                    name, tried.p ? tried.p : "out of memory");
+        s = b2_fail(
+            e, BLIP2_ERR_DEVICE,
+            "device \"%s\": the CUDA module cannot be opened (`make cuda` builds it, BLIP2_MODULE_DIR says "
+            "where it is): %s",
+            name, tried.p ? tried.p : "out of memory");
     else
-        s = check_module(so, name, &loaded.module, e);
-    if (so && s != BLIP2_OK) dlclose(so);
+        s = check_module(so, name, out, e);
+    if (so) dlclose(so);
     b2_str_free(&tried);
-    return s;
-}
-
-static blip2_status get_module(const char *name, const b2_cuda_module **out, blip2_error *e)
-{
-    pthread_mutex_lock(&loaded.lock);
-    const blip2_status s = loaded.module ? BLIP2_OK : load(name, e);
-    *out = loaded.module;
-    pthread_mutex_unlock(&loaded.lock);
     return s;
 }
 
@@ -123,7 +110,7 @@ static void give_pinned(void *d, void *p)
 
 blip2_status b2_device_open_cuda(blip2_device *d, const char *name, blip2_error *e)
 {
-    const b2_cuda_module *m;
+    const b2_cuda_module *m = NULL;
     char why[512] = "";
     const int index = index_of(name);
     if (index < 0)

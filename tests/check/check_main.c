@@ -1,4 +1,4 @@
-/* check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--seed=N] [--once] [--bench] [--list]
+/* check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--seed=N] [--once] [--bench] [--json=FILE] [--list]
  * Checks (or times) every line of kernels.def on every CPU tier of this machine. Exit status 1 when something
  * failed. */
 #include <fnmatch.h>
@@ -29,6 +29,7 @@ static const ck_check *const families[] = {ck_linear,    ck_lora,  ck_norm,  ck_
 typedef struct options {
     const char *kernel, *tier;
     unsigned long long seed;
+    const char *json;
     bool bench, list, once;
 } options;
 
@@ -188,6 +189,8 @@ static bool parse(int argc, char **argv, options *o)
             o->tier = argv[i] + 7;
         else if (strncmp(argv[i], "--seed=", 7) == 0 && b2_parse_int(argv[i] + 7, 0, INT64_MAX, &v))
             o->seed = (unsigned long long)v;
+        else if (strncmp(argv[i], "--json=", 7) == 0)
+            o->json = argv[i] + 7;
         else if (strcmp(argv[i], "--once") == 0)
             o->once = true;
         else if (strcmp(argv[i], "--bench") == 0)
@@ -198,7 +201,7 @@ static bool parse(int argc, char **argv, options *o)
             fprintf(
                 stderr,
                 "check_kernels: %s: not an option; usage: check_kernels [--kernel=PATTERN] [--tier=PATTERN] "
-                "[--seed=N] [--once] [--bench] [--list]\n",
+                "[--seed=N] [--once] [--bench] [--json=FILE] [--list]\n",
                 argv[i]);
             return false;
         }
@@ -220,35 +223,44 @@ static bool open_pools(ck *c)
 int main(int argc, char **argv)
 {
     static ck_tier tiers[CK_TIERS];
-    static ck c = {.tier = tiers};
+    ck *c = ck_take(sizeof *c); /* kernels read its step */
     options o = {0};
     count n = {0};
     if (!parse(argc, argv, &o)) return 2;
     for (size_t i = 0; o.list && i < LINES; i++) printf("%s\n", lines[i].name);
     if (o.list) return 0;
-    if (!open_pools(&c)) return 2;
+    memset(c, 0, sizeof *c);
+    c->tier = tiers;
+    if (!open_pools(c)) return 2;
     printf("seed %llu\n", o.seed);
-    open_tiers(&c, &o, &n);
-    open_cuda(&c, &o);
-    c.bench = o.bench;
-    c.once = o.once;
-    if (c.bench) ck_probe(&c);
+    open_tiers(c, &o, &n);
+    open_cuda(c, &o);
+    c->bench = o.bench;
+    c->once = o.once;
+    if (o.json && !(c->json = fopen(o.json, "w"))) {
+        perror(o.json);
+        return 2;
+    }
+    if (c->bench) ck_probe(c);
     int ran = 0;
     for (size_t i = 0; i < LINES; i++) {
         if (!matches(o.kernel, lines[i].name)) continue;
-        check_line(&c, &lines[i], &o, &n);
+        check_line(c, &lines[i], &o, &n);
         ran++;
     }
     if (!o.kernel) find_strays(&n);
     if (!o.kernel && !o.bench) {
-        const int missed = ck_self_test(&c);
+        const int missed = ck_self_test(c);
         printf("self-test: %s\n", missed ? "planted faults were NOT found" : "every planted fault was found");
         n.failed += missed;
         n.passed += missed == 0;
     }
     if (!ran) printf("no kernel matches %s\n", o.kernel);
-    name_ref_slots(&c, &o);
-    for (int i = 0; i < 4; i++) b2_pool_close(c.pool[i]);
+    name_ref_slots(c, &o);
+    for (int i = 0; i < 4; i++) b2_pool_close(c->pool[i]);
+    const bool written = !c->json || fclose(c->json) == 0;
+    ck_give(c);
+    if (!written) perror(o.json);
     printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped);
-    return n.failed || !ran;
+    return n.failed || !ran || !written;
 }

@@ -43,6 +43,11 @@ typedef struct ck_tier {
 /* Behind the CPU's tiers stands CUDA's, where a program links kernels for it (tests/cuda_host). */
 enum { CK_CUDA = B2_ISA_COUNT, CK_TIERS };
 __attribute__((weak)) void ck_cuda_tables(b2_kernels t[2]);
+__attribute__((weak)) void ck_cuda_queue(b2_queue *q);
+__attribute__((weak)) const char *ck_cuda_wait(b2_queue *q); /* for all launched; what failed, or NULL */
+/* Memory that kernels on a GPU see as the host does; absent where any memory will do. */
+__attribute__((weak)) void *ck_shared_take(size_t bytes);
+__attribute__((weak)) void ck_shared_give(void *p);
 
 struct ck_check;
 typedef struct ck {
@@ -56,6 +61,7 @@ typedef struct ck {
     ck_tier *tier;               /* [CK_TIERS] */
     b2_pool *pool[4];            /* by thread count, 1 to 3; [0]: all CPUs, for timing */
     double read_gbs, fma_gflops; /* measured ceilings, bench only */
+    FILE *json;                  /* bench: a line a timed case, or NULL */
     ck_buf *bufs;
 } ck;
 
@@ -113,6 +119,8 @@ void ck_run(ck *c, const ck_call *call);
 
 /* ---- between the harness's own files ------------------------------------------------------------------- */
 void ck_fill(ck *c, ck_buf *b, double spread);
+void *ck_take(size_t bytes); /* for kernels of any tier; ends the program when there is no more */
+void ck_give(void *p);
 void ck_free(ck *c);
 void ck_snapshot(ck *c);            /* remembers the contents of all buffers */
 void ck_restore(ck *c);             /* outputs back to the snapshot */

@@ -40,6 +40,7 @@ static double batch(const b2_kernels *k, b2_queue *q, const ck_call *call, void 
         if (call->turn) call->turn(call->args, (*turn)++);
         call->call(k, q, call->args, ws);
     }
+    if (q->native && ck_cuda_wait(q)) exit(3);
     return (seconds() - begin) / times;
 }
 
@@ -65,8 +66,7 @@ static timing time_tier(ck *c, const ck_tier *t, const ck_call *call, double *er
     const b2_kernels *k = &t->table[c->dtype];
     b2_pool *pool = c->pool[0];
     const size_t size = call->ws ? call->ws(k, call->args, b2_pool_threads(pool)) : 0;
-    void *ws = aligned_alloc(64, (size + 127) & ~(size_t)63);
-    if (!ws) exit(2);
+    void *ws = ck_take(size + 64);
     memset(ws, 0, size);
     b2_queue q = ck_queue(c, t, pool);
     ck_where(c, t, call);
@@ -80,7 +80,7 @@ static timing time_tier(ck *c, const ck_tier *t, const ck_call *call, double *er
     }
     *error = ck_error(c, true);
     const timing r = measure(k, &q, call, ws, first, t == c->tier ? 1 : 3);
-    free(ws);
+    ck_give(ws);
     return r;
 }
 
@@ -97,10 +97,30 @@ static void print_rate(const ck *c, const ck_call *call, double s)
     }
 }
 
+static void print_times(const ck *c, const ck_tier *t, const ck_call *call, timing r, double ref,
+                        double below)
+{
+    printf("%-13s %-4s %-10s %-58s %10.4f ms +-%4.1f%%", c->check->name, c->dtype ? "bf16" : "f32", t->name,
+           call->shape, 1e3 * r.median, 100 * r.spread);
+    if (t == &c->tier[CK_CUDA]) { /* the ceilings are the CPU's */
+        printf(" %8.1f GFLOP/s %8.1f GB/s", call->flops / r.median * 1e-9, call->bytes / r.median * 1e-9);
+    } else {
+        print_rate(c, call, r.median);
+        if (t != c->tier) printf("  %6.1fx ref %5.2fx lower", ref / r.median, below / r.median);
+    }
+    if (c->json)
+        fprintf(c->json,
+                "{\"kernel\":\"%s\",\"table\":\"%s\",\"tier\":\"%s\",\"shape\":\"%s\",\"ms\":%.6g,\"spread\":"
+                "%.3g,"
+                "\"gflops\":%.6g,\"gbs\":%.6g}\n",
+                c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape, 1e3 * r.median, r.spread,
+                call->flops / r.median * 1e-9, call->bytes / r.median * 1e-9);
+}
+
 void ck_time(ck *c, const ck_call *call)
 {
     double ref = 0, below = 0;
-    for (int i = 0; i < CK_CUDA; i++) {
+    for (int i = 0; i < CK_TIERS; i++) {
         ck_tier *t = &c->tier[i];
         if (!t->available || !ck_new_slot(c, i)) continue;
         if (i > 0 && !t->selected) continue;
@@ -111,10 +131,7 @@ void ck_time(ck *c, const ck_call *call)
         const bool bad = !(error <= COARSE * c->check->limit[c->dtype]);
         t->stat.failed += bad;
         if (t->selected) {
-            printf("%-13s %-4s %-10s %-58s %10.4f ms +-%4.1f%%", c->check->name, c->dtype ? "bf16" : "f32",
-                   t->name, call->shape, 1e3 * r.median, 100 * r.spread);
-            print_rate(c, call, r.median);
-            if (i > 0) printf("  %6.1fx ref %5.2fx lower", ref / r.median, below / r.median);
+            print_times(c, t, call, r, ref, below);
             printf("%s\n", bad ? "  WRONG" : "");
             fflush(stdout);
         }

@@ -35,7 +35,12 @@ void ck_where(const ck *c, const ck_tier *t, const ck_call *call)
 
 b2_queue ck_queue(ck *c, const ck_tier *tier, b2_pool *pool)
 {
-    return (b2_queue){.k = {&tier->table[0], &tier->table[1]}, .pool = pool, .step = &c->step};
+    b2_queue q = {.k = {&tier->table[0], &tier->table[1]},
+                  .pool = pool,
+                  .threads = pool ? b2_pool_threads(pool) : 1,
+                  .step = &c->step};
+    if (tier == &c->tier[CK_CUDA]) ck_cuda_queue(&q);
+    return q;
 }
 
 static const void *slot(const ck *c, int tier, size_t at)
@@ -68,20 +73,24 @@ static const char *run_once(ck *c, const ck_tier *t, const ck_call *call, b2_poo
 {
     const b2_kernels *k = &t->table[c->dtype];
     const size_t size = call->ws ? call->ws(k, call->args, b2_pool_threads(pool)) : 0;
-    unsigned char *ws = aligned_alloc(64, (size + WS_GUARD + 63) & ~(size_t)63);
-    if (!ws) exit(2);
+    unsigned char *ws = ck_take(size + WS_GUARD);
     memset(ws, 0xFF, size); /* NaN: nothing may be expected there */
     memset(ws + size, WS_GUARD_BYTE, WS_GUARD);
     const b2_step before = c->step;
     b2_queue q = ck_queue(c, t, pool);
     ck_where(c, t, call);
     call->call(k, &q, call->args, size ? ws : NULL);
+    const char *lost = q.native ? ck_cuda_wait(&q) : NULL;
+    if (lost) { /* nothing works after that */
+        fprintf(stderr, "%s: %s\n", now, lost);
+        exit(3);
+    }
     const char *bad = ck_damage(c);
     for (size_t i = size; i < size + WS_GUARD; i++) {
         if (ws[i] != WS_GUARD_BYTE) bad = "wrote past the workspace that it asked for";
     }
     if (memcmp(&before, &c->step, sizeof before)) bad = "changed the step";
-    free(ws);
+    ck_give(ws);
     return bad;
 }
 

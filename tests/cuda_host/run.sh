@@ -3,6 +3,7 @@
 # first one with three counts of multiprocessors, whose bits must agree).
 # OBJ names the folder of the programs.
 set -u
+cd "$(dirname "$0")/../.." || exit 1
 passed=0 failed=0 skipped=0
 out=$OBJ/logs/cuda_host.txt
 
@@ -25,6 +26,12 @@ one() {
 
 export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
 one self-test "$OBJ/planted_faults"
+# What the stand-ins do, word for word: the text that a GPU must reproduce (tests/gpu/run.sh).
+if "$OBJ/conformance_host" >"$out" && diff tests/gpu/conformance.txt "$out"; then
+    passed=$((passed + 1))
+else
+    echo "---- tests/gpu/conformance.txt is not what this build says" && failed=$((failed + 1))
+fi
 if [ -n "${SAN:-}" ]; then # bounds do not depend on the schedule
     one forward "$OBJ/check_cuda_host" --tier=cuda --once --seed=1
 else
