@@ -86,6 +86,13 @@ __global__ void __launch_bounds__(THREADS)
     k_put_some<V>(w + i, wi, left);
 }
 
+__global__ void step_scale_kernel(b2_step *step, const double *sums, const float *count, double clip)
+{
+    const double tokens = *count, norm = sqrt(sums[1]) / tokens, most = clip / (norm + 1e-6);
+    step->finite = isfinite(sums[0]) && isfinite(sums[1]);
+    step->gscale = (float)((clip > 0.0 && most < 1.0 ? most : 1.0) / tokens);
+}
+
 static size_t sumsq_ws(int64_t n, int threads)
 {
     (void)threads;
@@ -108,6 +115,12 @@ template <class T> static void sum(b2_queue *q, double *out, const float *x, int
 }
 
 template <class T>
+static void step_scale(b2_queue *q, b2_step *step, const double *sums, const float *count, double clip)
+{
+    k_launch(q, step_scale_kernel, 1, 1, 0, step, sums, count, clip);
+}
+
+template <class T>
 static void adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)
 {
     if (k_fits<4>(w, g, m, v))
@@ -120,5 +133,7 @@ static void adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int
 K_EXPORT(sumsq, (b2_queue * q, double *out, const float *x, int64_t n, void *ws), (q, out, x, n, ws))
 K_EXPORT_WS(sumsq_ws, (int64_t n, int threads), (n, threads))
 K_EXPORT(sum, (b2_queue * q, double *out, const float *x, int64_t n), (q, out, x, n))
+K_EXPORT(step_scale, (b2_queue * q, b2_step *step, const double *sums, const float *count, double clip),
+         (q, step, sums, count, clip))
 K_EXPORT(adamw, (b2_queue * q, float *w, const float *g, float *m, float *v, int64_t n, float decay),
          (q, w, g, m, v, n, decay))

@@ -24,6 +24,14 @@ void B2_REF(sum)(b2_queue *q, double *out, const float *x, int64_t n)
     *out += sum;
 }
 
+void B2_REF(step_scale)(b2_queue *q, b2_step *step, const double *sums, const float *count, double clip)
+{
+    (void)q;
+    const double tokens = *count, norm = sqrt(sums[1]) / tokens, most = clip / (norm + 1e-6);
+    step->finite = isfinite(sums[0]) && isfinite(sums[1]);
+    step->gscale = (float)((clip > 0 && most < 1 ? most : 1) / tokens);
+}
+
 void B2_REF(adamw)(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)
 {
     const b2_step *s = q->step;

@@ -74,5 +74,7 @@ void b2_xent(b2_queue *q, float *row_loss, b2_tensor *logits, const int32_t *lab
 void b2_argmax(b2_queue *q, int32_t *ids, float *logp, const b2_tensor *logits, const int32_t *forbid);
 void b2_sum(b2_queue *q, double *out, const float *x, int64_t n);   /* out += */
 void b2_sumsq(b2_queue *q, double *out, const float *x, int64_t n); /* out = */
+/* gscale and finite of a step, where the kernels run */
+void b2_step_scale(b2_queue *q, b2_step *step, const double *sums, const float *count, double clip);
 void b2_adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay);
 #endif

@@ -43,6 +43,15 @@ void b2_sumsq(b2_queue *q, double *out, const float *x, int64_t n)
     b2_op_end(&o, NULL);
 }
 
+void b2_step_scale(b2_queue *q, b2_step *step, const double *sums, const float *count, double clip)
+{
+    b2_op o;
+    if (!b2_op_begin(&o, q, "step_scale", step && sums && count, "clip %g", clip) || !b2_op_launch(&o))
+        return;
+    q->k[B2_F32]->step_scale(q, step, sums, count, clip);
+    b2_op_end(&o, NULL);
+}
+
 void b2_adamw(b2_queue *q, float *w, const float *g, float *m, float *v, int64_t n, float decay)
 {
     b2_op o;

@@ -34,27 +34,24 @@ static blip2_status micro_pass(blip2_trainer *t, blip2_step_report *r, blip2_err
     return b2_queue_finish(&t->q, e);
 }
 
-/* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW. */
+/* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW. The host looks at
+ * the sums when all of it has been launched. */
 static blip2_status update(blip2_trainer *t, int64_t tokens, double *loss, double *norm, blip2_error *e)
 {
     b2_flat *f = &t->flat;
     const float count = (float)tokens;
-    double sums[2] = {0, 0}, clip = 1.0;
+    double sums[2] = {0, 0};
     b2_upload(&t->q, f->g + f->total, &count, sizeof count);
     b2_sumsq(&t->q, t->run.sums + 1, f->g, f->total);
+    b2_step_scale(&t->q, t->run.step, t->run.sums, f->g + f->total, t->o.clip);
+    b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
+    b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed,
+             f->total - f->decayed, 0.0f);
     b2_download(&t->q, sums, t->run.sums, sizeof sums);
     B2_TRY(b2_queue_finish(&t->q, e));
     *loss = sums[0];
     *norm = sqrt(sums[1]) / (double)tokens;
-    if (t->o.clip > 0 && t->o.clip / (*norm + 1e-6) < 1.0) clip = t->o.clip / (*norm + 1e-6);
-    t->step.finite = isfinite(sums[0]) && isfinite(sums[1]);
-    t->step.gscale = (float)(clip / (double)tokens);
-    b2_trainer_send_step(t);
-    b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
-    b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed,
-             f->total - f->decayed, 0.0f);
-    B2_TRY(b2_queue_finish(&t->q, e));
-    return t->step.finite ? BLIP2_OK : b2_trainer_find_nonfinite(t, e);
+    return isfinite(sums[0]) && isfinite(sums[1]) ? BLIP2_OK : b2_trainer_find_nonfinite(t, e);
 }
 
 static void finish_step(blip2_trainer *t, double loss, double norm, blip2_step_report *r)

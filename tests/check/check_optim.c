@@ -1,6 +1,7 @@
 /* Checks of the sums in double and of AdamW. */
 #include "harness.h"
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 typedef struct optim {
@@ -135,11 +136,55 @@ static void check_adamw(ck *c)
     }
 }
 
+typedef struct scale {
+    ck_buf *step, *sums, *count; /* step: the struct's words as floats */
+    double clip;
+} scale;
+
+#define WORDS      (int64_t)(sizeof(b2_step) / sizeof(float))
+#define WORD(name) (int64_t)(offsetof(b2_step, name) / sizeof(float))
+
+static void call_scale(const b2_kernels *k, b2_queue *q, void *args, void *ws)
+{
+    scale *s = args;
+    (void)ws;
+    k->step_scale(q, s->step->p, s->sums->p, s->count->p, s->clip);
+}
+
+static void want_scale(void *args)
+{
+    scale *s = args;
+    const double *sums = ck_was(s->sums), tokens = ck_was(s->count)[0];
+    const double norm = sqrt(sums[1]) / tokens, most = s->clip / (norm + 1e-6);
+    const double gscale = (s->clip > 0 && most < 1 ? most : 1) / tokens;
+    const bool finite = isfinite(sums[0]) && isfinite(sums[1]);
+    for (int64_t i = 0; i < WORDS; i++) ck_want(s->step, i, ck_was(s->step)[i], 0);
+    ck_want(s->step, WORD(gscale), gscale, fabs(gscale));
+    ck_want(s->step, WORD(finite), finite ? 0x1p-149 : 0, 0); /* the whole number 1 as a float's bits */
+}
+
+static void check_scale(ck *c)
+{
+    for (int i = 0; i < (c->bench ? 1 : 40); i++) {
+        scale s = {.clip = i % 4 ? exp(ck_uniform(c, 4)) : 0};
+        s.step = ck_inout(c, CK_F32, 1, WORDS, WORDS, 1);
+        s.sums = ck_in(c, CK_F64, 2, 0);
+        s.count = ck_in(c, CK_F32, 1, 0);
+        ck_set(s.sums, 0, i % 8 == 5 ? NAN : ck_uniform(c, 1000));
+        ck_set(s.sums, 1, i % 8 == 6 ? INFINITY : exp(ck_uniform(c, 20)));
+        ck_set(s.count, 0, 1 + ck_below(c, 100000));
+        ck_call call = {.args = &s, .call = call_scale, .want = want_scale, .bytes = 40};
+        snprintf(call.shape, sizeof call.shape, "clip %g, %g tokens", s.clip, (double)*(float *)s.count->p);
+        ck_run(c, &call);
+    }
+}
+
 /* Sums in double: a fixed order other than ref's may differ in the last digits. AdamW: a dozen f32 roundings.
  */
 const ck_check ck_optim[] = {
     {"sumsq", "sumsq_ws", check_sums, {1e-12, 1e-12}},
     {"sum", NULL, check_sums, {1e-12, 1e-12}},
+    {"step_scale", NULL, check_scale, {1e-6, 1e-6}},
     {"adamw", NULL, check_adamw, {1e-6, 1e-6}},
     {0},
 };
