@@ -8,6 +8,7 @@
 
 typedef struct b2_gpu b2_gpu;       /* an open GPU */
 typedef struct b2_stream b2_stream; /* work in order on it; a queue's `native` */
+typedef struct b2_graph b2_graph;   /* recorded work */
 
 typedef struct b2_cuda_module {
     uint64_t hash;       /* of the interface it was built with: first, so that strangers can be told */
@@ -31,6 +32,11 @@ typedef struct b2_cuda_module {
     int (*copy)(b2_stream *s, void *to, const void *from, size_t bytes);
     int (*zero)(b2_stream *s, void *p, size_t bytes);
     int (*wait)(b2_stream *s);
+    /* From record to recorded the stream notes what it is given instead of running it (downloads do not wait). */
+    int (*record)(b2_stream *s);
+    int (*recorded)(b2_stream *s, b2_graph **out);
+    int (*replay)(b2_stream *s, b2_graph *g);
+    void (*forget)(b2_graph *g);
     const char *(*error)(int code);
     void (*tables)(b2_kernels t[2]);
 } b2_cuda_module;

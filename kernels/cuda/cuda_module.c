@@ -16,6 +16,11 @@ struct b2_gpu {
 struct b2_stream {
     b2_gpu *gpu;
     cudaStream_t stream;
+    bool recording;
+};
+struct b2_graph {
+    b2_gpu *gpu;
+    cudaGraphExec_t exec;
 };
 
 /* The runtime's idea of "the GPU" belongs to the thread that asks. */
@@ -176,7 +181,7 @@ static int upload(b2_stream *s, void *to, const void *from, size_t bytes)
 static int download(b2_stream *s, void *to, const void *from, size_t bytes)
 {
     const int code = move(s, to, from, bytes, cudaMemcpyDeviceToHost);
-    return code ? code : wait_for(s);
+    return code || s->recording ? code : wait_for(s);
 }
 static int copy(b2_stream *s, void *to, const void *from, size_t bytes)
 {
@@ -187,6 +192,48 @@ static int zero(b2_stream *s, void *p, size_t bytes)
     const cudaError_t code = use(s->gpu);
     return (int)(code == cudaSuccess ? cudaMemsetAsync(p, 0, bytes, s->stream) : code);
 }
+
+/* ---- graphs -------------------------------------------------------------------------------------------- */
+
+static int record(b2_stream *s)
+{
+    cudaError_t code = use(s->gpu);
+    if (code == cudaSuccess) code = cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal);
+    s->recording = code == cudaSuccess;
+    return (int)code;
+}
+
+static int recorded(b2_stream *s, b2_graph **out)
+{
+    cudaGraph_t graph = NULL;
+    b2_graph *g = calloc(1, sizeof *g);
+    cudaError_t code = cudaStreamEndCapture(s->stream, &graph);
+    s->recording = false;
+    *out = NULL;
+    if (code == cudaSuccess && !g) code = cudaErrorMemoryAllocation;
+    if (code == cudaSuccess) code = cudaGraphInstantiate(&g->exec, graph, 0);
+    if (graph) cudaGraphDestroy(graph);
+    if (code != cudaSuccess) {
+        free(g);
+        return (int)code;
+    }
+    g->gpu = s->gpu;
+    *out = g;
+    return 0;
+}
+
+static int replay(b2_stream *s, b2_graph *g)
+{
+    const cudaError_t code = use(s->gpu);
+    return (int)(code == cudaSuccess ? cudaGraphLaunch(g->exec, s->stream) : code);
+}
+
+static void forget(b2_graph *g)
+{
+    if (use(g->gpu) == cudaSuccess) cudaGraphExecDestroy(g->exec);
+    free(g);
+}
+
 static const char *error(int code) { return cudaGetErrorString((cudaError_t)code); }
 
 /* ---- the queue as launchers see it --------------------------------------------------------------------- */
@@ -232,6 +279,10 @@ __attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(
                                .copy = copy,
                                .zero = zero,
                                .wait = wait_for,
+                               .record = record,
+                               .recorded = recorded,
+                               .replay = replay,
+                               .forget = forget,
                                .error = error,
                                .tables = b2_cuda_tables};
     __atomic_store_n(&m.hash, b2_module_hash(), __ATOMIC_RELAXED);

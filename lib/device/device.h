@@ -46,9 +46,31 @@ bool b2_queue_at(b2_queue *q, const char *part, int layer);
 /* Moving bytes, in order with the kernels; nothing happens in a dry run or after a failure. What an upload
  * reads must stay until the next download or finish. */
 void b2_upload(b2_queue *q, void *device, const void *host, size_t bytes);
-void b2_download(b2_queue *q, void *host, const void *device, size_t bytes); /* waits */
+void b2_download(b2_queue *q, void *host, const void *device, size_t bytes); /* waits, unless recorded */
 void b2_move(b2_queue *q, void *to, const void *from, size_t bytes);         /* within the device */
 void b2_clear(b2_queue *q, void *device, size_t bytes);
+
+/* Launches that are the same each time, but for what they find in memory: on a GPU recorded as a CUDA graph and replayed, with
+ * the same bits; elsewhere simply run. In `launch` nothing may wait, allocate, or be handed another pointer or size than last
+ * time with this key. BLIP2_CUDA_GRAPHS=0 turns recording off. */
+enum { B2_RECORDINGS = 32 };
+typedef struct b2_record_key {
+    uint64_t part[4];
+} b2_record_key;
+typedef struct b2_recorded {
+    b2_record_key key;
+    b2_graph *graph;
+    uint64_t runs, used;
+} b2_recorded;
+typedef struct b2_recordings {
+    b2_recorded list[B2_RECORDINGS];
+    uint64_t clock;
+    bool off;
+} b2_recordings;
+void b2_recordings_init(b2_recordings *c);
+void b2_run_recorded(b2_queue *q, b2_recordings *c, const b2_record_key *key, void (*launch)(void *),
+                     void *ctx);
+void b2_recordings_free(b2_queue *q, b2_recordings *c);
 
 /* Memory that host and device both hold, laid out alike: inputs that the host writes and pushes, results
  * that it pulls. Where the device is the host both are the same bytes. */

@@ -67,7 +67,7 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
                        .heads = m->heads,
                        .dim = m->dim,
                        .tq = 1,
-                       .tk = at + 1,
+                       .tk = b2_device_is_host(p->q->device) ? at + 1 : s->tdec, /* recorded: klen says it */
                        .krows = s->tdec,
                        .scale = m->scale,
                        .bias = s->bias.p,
@@ -139,4 +139,23 @@ void b2_session_choose(blip2_session *s, int rows)
     b2_tensor logits = b2_rows_of(&s->logits, 0, rows);
     b2_argmax(&s->q, on_device(s, s->chosen), on_device(s, s->logp), &logits, on_device(s, s->forbid));
     b2_twin_pull(&s->q, &s->twin, s->chosen, 2 * (size_t)s->batch * sizeof *s->chosen);
+}
+
+typedef struct next_step {
+    blip2_session *s;
+    int rows, t, at;
+} next_step;
+
+static void launch_next(void *ctx)
+{
+    const next_step *n = ctx;
+    b2_session_decode(n->s, n->rows, n->t, n->at);
+    b2_session_choose(n->s, n->rows);
+}
+
+void b2_session_next(blip2_session *s, int rows, int t, int at)
+{
+    next_step n = {s, rows, t, at};
+    const b2_record_key key = {{(uint64_t)rows, (uint64_t)t}};
+    b2_run_recorded(&s->q, &s->graphs, &key, launch_next, &n);
 }

@@ -208,8 +208,7 @@ static blip2_status step(blip2_session *s, row *rows, int n, int t, int at, b2_t
         s->seen[b] = at + 1;
         s->forbid[b] = at < rows[b].r->min_new_tokens ? s->net->c.t5.eos : -1;
     }
-    b2_session_decode(s, n, t, at);
-    b2_session_choose(s, n);
+    b2_session_next(s, n, t, at);
     const size_t vocab = (size_t)s->logits.cols;
     if (sink && sink->logits)
         b2_download(&s->q, sink->logits + (size_t)at * vocab, s->logits.p, vocab * sizeof(float));

@@ -130,6 +130,7 @@ static blip2_status prepare(blip2_session *s, const blip2_model *m, const b2_net
     b2_queue_init(&s->q, m->device, &s->scratch, &s->step);
     s->q.cancel = &s->cancel;
     s->q.act = m->act;
+    b2_recordings_init(&s->graphs);
     s->pass = (b2_pass){.q = &s->q, .act = m->act};
     return BLIP2_OK;
 }
@@ -206,6 +207,7 @@ void blip2_session_close(blip2_session *s)
 {
     if (!s) return;
     b2_answers_free(&s->answers);
+    b2_recordings_free(&s->q, &s->graphs);
     b2_queue_close(&s->q);
     b2_arena_free(&s->scratch);
     b2_arena_free(&s->staging);

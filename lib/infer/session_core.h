@@ -39,6 +39,7 @@ struct blip2_session {
     b2_arena scratch, state,
         staging; /* staging: the host's half of `twin`, empty where the device is the host */
     b2_twin twin;
+    b2_recordings graphs;
     _Atomic int cancel;
     /* views into state, where the kernels run */
     b2_kv *kv;        /* [decoder layers], malloc'ed */
@@ -61,6 +62,8 @@ void b2_session_prefill(blip2_session *s, int rows, int t);
 void b2_session_decode(blip2_session *s, int rows, int t, int at);
 /* The first n rows of answers: chosen, logp. */
 void b2_session_choose(blip2_session *s, int rows);
+/* Both, as one recording where the device records. */
+void b2_session_next(blip2_session *s, int rows, int t, int at);
 /* Images already in s->pixels → s->tokens. adapter: bound index or -1. taps point where the kernels run. */
 void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps);
 

@@ -25,6 +25,7 @@ static blip2_status one_sample(blip2_trainer *t, const b2_micro *x, int r, blip2
     b.enc_len += r;
     b.dec_ids += (size_t)r * (size_t)tdec;
     b.labels += (size_t)r * (size_t)tdec;
+    b2_trainer_lay_out(t, 0);
     b = b2_trainer_send(t, &b, x->sample + r);
     b2_train_pass(&p, t->net, &b, t->run.sums, false);
     const blip2_status s = b2_queue_finish(&t->q, e);

@@ -8,8 +8,6 @@ static bool row_left(const blip2_trainer *t) { return t->done < t->lo.steps; }
 static void begin_step(blip2_trainer *t)
 {
     const double n = (double)t->done + 1.0;
-    b2_clear(&t->q, t->flat.g, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
-    b2_clear(&t->q, t->run.sums, 2 * sizeof *t->run.sums);
     t->step = (b2_step){.seed = t->o.seed,
                         .step = (uint64_t)t->done,
                         .lr = (float)b2_schedule_lr(&t->schedule, t->done),
@@ -21,37 +19,64 @@ static void begin_step(blip2_trainer *t)
                         .c2 = (float)(1.0 / (1.0 - pow(t->o.beta2, n)))};
 }
 
-static blip2_status micro_pass(blip2_trainer *t, blip2_step_report *r, blip2_error *e)
-{
-    const b2_micro *x = b2_loader_next(t->loader);
-    const b2_pass p = b2_trainer_pass(t);
-    if (x->status != BLIP2_OK) return b2_fail(e, x->status, "%s", x->error.text);
-    if (x->b.batch == 0) return BLIP2_OK;
-    const b2_batch b = b2_trainer_send(t, &x->b, x->sample);
-    b2_train_pass(&p, t->net, &b, t->run.sums, false);
-    r->samples += x->b.batch;
-    r->tokens += x->tokens;
-    return b2_queue_finish(&t->q, e);
-}
-
-/* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW. The host looks at
- * the sums when all of it has been launched. */
-static blip2_status update(blip2_trainer *t, int64_t tokens, double *loss, double *norm, blip2_error *e)
+/* Mean gradient, clipped by its global norm as torch.nn.utils.clip_grad_norm_ does it, then AdamW, which does
+ * nothing when a sum is not finite. The host sees the sums afterwards. */
+static void launch_update(blip2_trainer *t)
 {
     b2_flat *f = &t->flat;
-    const float count = (float)tokens;
-    double sums[2] = {0, 0};
-    b2_upload(&t->q, f->g + f->total, &count, sizeof count);
+    b2_exchange *x = t->run.exchange;
+    b2_upload(&t->q, f->g + f->total, &x->count, sizeof x->count);
     b2_sumsq(&t->q, t->run.sums + 1, f->g, f->total);
     b2_step_scale(&t->q, t->run.step, t->run.sums, f->g + f->total, t->o.clip);
     b2_adamw(&t->q, f->w, f->g, f->m, f->v, f->decayed, 1.0f);
     b2_adamw(&t->q, f->w + f->decayed, f->g + f->decayed, f->m + f->decayed, f->v + f->decayed,
              f->total - f->decayed, 0.0f);
-    b2_download(&t->q, sums, t->run.sums, sizeof sums);
-    B2_TRY(b2_queue_finish(&t->q, e));
-    *loss = sums[0];
-    *norm = sqrt(sums[1]) / (double)tokens;
-    return isfinite(sums[0]) && isfinite(sums[1]) ? BLIP2_OK : b2_trainer_find_nonfinite(t, e);
+    b2_download(&t->q, x->sums, t->run.sums, sizeof x->sums);
+}
+
+/* One micro-batch of a step, its first and last with what comes before and after all. */
+typedef struct micro_work {
+    blip2_trainer *t;
+    const b2_micro *x;
+    bool first, last;
+} micro_work;
+
+static void launch_micro(void *ctx)
+{
+    const micro_work *w = ctx;
+    blip2_trainer *t = w->t;
+    const b2_pass p = b2_trainer_pass(t);
+    if (w->first) {
+        b2_clear(&t->q, t->flat.g, ((size_t)t->flat.total + 1) * sizeof *t->flat.g);
+        b2_clear(&t->q, t->run.sums, 2 * sizeof *t->run.sums);
+    }
+    if (w->x->b.batch) {
+        const b2_batch b = b2_trainer_send(t, &w->x->b, w->x->sample);
+        b2_train_pass(&p, t->net, &b, t->run.sums, false);
+    }
+    if (w->last) launch_update(t);
+}
+
+/* What of a micro-batch decides about its launches: the loader's slot, its shape, its place in the step. */
+static b2_record_key key_of(const micro_work *w)
+{
+    const b2_batch *b = &w->x->b;
+    const b2_record_key k = {{(uint64_t)(uintptr_t)w->x,
+                              (uint64_t)b->batch << 2 | (uint64_t)w->first << 1 | w->last,
+                              (uint64_t)b->tenc << 32 | (uint64_t)b->tdec}};
+    return k;
+}
+
+static blip2_status micro_pass(blip2_trainer *t, int i, blip2_step_report *r, blip2_error *e)
+{
+    const micro_work w = {t, b2_loader_next(t->loader), i == 0, i == t->o.accumulate - 1};
+    const b2_record_key key = key_of(&w);
+    if (w.x->status != BLIP2_OK) return b2_fail(e, w.x->status, "%s", w.x->error.text);
+    r->samples += w.x->b.batch;
+    r->tokens += w.x->b.batch ? w.x->tokens : 0;
+    b2_trainer_lay_out(t, r->tokens);
+    b2_run_recorded(&t->q, &t->graphs, &key, launch_micro, (void *)(uintptr_t)&w);
+    return b2_queue_finish(&t->q, e);
 }
 
 static void finish_step(blip2_trainer *t, double loss, double norm, blip2_step_report *r)
@@ -76,11 +101,11 @@ static void finish_step(blip2_trainer *t, double loss, double norm, blip2_step_r
 
 static blip2_status run_step(blip2_trainer *t, blip2_step_report *r, blip2_error *e)
 {
-    double loss = 0, norm = 0;
+    const double *sums = t->run.exchange->sums;
     begin_step(t);
-    for (int i = 0; i < t->o.accumulate; i++) B2_TRY(micro_pass(t, r, e));
-    B2_TRY(update(t, r->tokens, &loss, &norm, e));
-    finish_step(t, loss, norm, r);
+    for (int i = 0; i < t->o.accumulate; i++) B2_TRY(micro_pass(t, i, r, e));
+    if (!isfinite(sums[0]) || !isfinite(sums[1])) return b2_trainer_find_nonfinite(t, e);
+    finish_step(t, sums[0], sqrt(sums[1]) / (double)r->tokens, r);
     return BLIP2_OK;
 }
 

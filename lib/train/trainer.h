@@ -27,8 +27,15 @@ typedef struct b2_flat {
 
 /* host: beside a GPU what stays in the host's memory; elsewhere that is part of state. */
 typedef struct b2_trainer_sizes {
-    size_t state, save, scratch, loader, mapped, host;
+    size_t state, save, scratch, loader, mapped, host, pinned;
 } b2_trainer_sizes;
+
+/* What the host hands to a step and gets back; copies to and from a GPU go through it. */
+typedef struct b2_exchange {
+    b2_step step;
+    float count; /* tokens of the step */
+    double sums[2];
+} b2_exchange;
 
 /* What lies where the kernels run besides the flat buffers. On the host micro-batches are used where the
  * loader made them, and `step` is the trainer's own. */
@@ -38,7 +45,8 @@ typedef struct b2_trainer_run {
     uint64_t *sample;
     float *input; /* image tokens or pixels */
     int32_t *enc_ids, *enc_len, *dec_ids, *labels;
-    float *mirror; /* the host's: one flat buffer */
+    float *mirror;         /* the host's: one flat buffer */
+    b2_exchange *exchange; /* the host's */
 } b2_trainer_run;
 
 struct blip2_trainer {
@@ -59,7 +67,9 @@ struct blip2_trainer {
     b2_loader_options lo;
     b2_schedule schedule;
     b2_trainer_sizes size;
-    b2_arena state, save, scratch, host;
+    b2_arena state, save, scratch, host, pinned;
+    b2_exchange own_exchange; /* where the device is the host */
+    b2_recordings graphs;
     b2_trainer_run run;
     b2_step step;
     b2_queue q;
@@ -85,9 +95,10 @@ blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net 
 
 /* Takes t->run from the arenas (maybe dry). */
 void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host);
-/* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. */
+/* Before a micro-batch is sent: t->step and the step's tokens so far are laid out for it. */
+void b2_trainer_lay_out(blip2_trainer *t, int64_t tokens);
+/* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. Can be recorded. */
 b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample);
-void b2_trainer_send_step(blip2_trainer *t);
 /* Flat buffers from the host: where it reads or writes one; reading it there; what it wrote becomes the
  * buffer. A GPU's buffers share one place: one at a time. */
 float *b2_trainer_host(const blip2_trainer *t, float *flat);

@@ -14,7 +14,9 @@ void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host)
                                             : 3 * (size_t)c->vit.image * (size_t)c->vit.image;
     r->sums = b2_arena_take(device, 2 * sizeof *r->sums);
     r->step = &t->step;
+    r->exchange = &t->own_exchange;
     if (on_host(t)) return;
+    r->exchange = b2_arena_take(&t->pinned, sizeof *r->exchange);
     r->step = b2_arena_take(device, sizeof *r->step);
     r->sample = b2_arena_take(device, b * sizeof *r->sample);
     r->input = b2_arena_take(device, b * input * sizeof *r->input);
@@ -25,7 +27,13 @@ void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host)
     r->mirror = b2_arena_take(host, (size_t)t->flat.total * sizeof *r->mirror);
 }
 
-void b2_trainer_send_step(blip2_trainer *t) { b2_upload(&t->q, t->run.step, &t->step, sizeof t->step); }
+void b2_trainer_lay_out(blip2_trainer *t, int64_t tokens)
+{
+    b2_exchange *x = t->run.exchange;
+    x->count = (float)tokens;
+    x->step = t->step;
+    x->step.sample = t->run.sample;
+}
 
 b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample)
 {
@@ -34,9 +42,10 @@ b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sa
     b2_queue *q = &t->q;
     b2_batch sent = *b;
     const size_t n = (size_t)b->batch, ids = n * sizeof(int32_t), in = (size_t)b->tenc, out = (size_t)b->tdec;
-    t->step.sample = sample;
-    if (on_host(t)) return sent;
-    t->step.sample = r->sample;
+    if (on_host(t)) {
+        t->step.sample = sample;
+        return sent;
+    }
     b2_upload(q, r->sample, sample, n * sizeof *sample);
     b2_upload(q, r->enc_ids, b->enc_ids, ids * in);
     b2_upload(q, r->enc_len, b->enc_len, ids);
@@ -47,7 +56,7 @@ b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sa
     else
         b2_upload(q, r->input, b->pixels,
                   n * 3 * (size_t)c->vit.image * (size_t)c->vit.image * sizeof(float));
-    b2_trainer_send_step(t);
+    b2_upload(q, r->step, &r->exchange->step, sizeof *r->step);
     sent.enc_ids = r->enc_ids;
     sent.enc_len = r->enc_len;
     sent.dec_ids = r->dec_ids;

@@ -102,6 +102,7 @@ static void take_state(blip2_trainer *t)
 static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
 {
     b2_arena_dry(&t->host);
+    b2_arena_dry(&t->pinned);
     b2_arena_dry(&t->state);
     b2_arena_dry(&t->save);
     b2_arena_dry(&t->scratch);
@@ -120,11 +121,12 @@ static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
                            t->scratch.peak,
                            b2_loader_bytes(t->data, t->model, &t->texts, &t->lo, t->o.feature_cache != 0),
                            0,
-                           t->host.peak};
+                           t->host.peak,
+                           t->pinned.peak};
     if (t->o.feature_cache && t->o.cache_path)
         t->size.mapped = b2_feature_file_bytes(t->model, t->data->images);
     t->features = NULL;
-    t->state = t->save = t->scratch = t->host = (b2_arena){0};
+    t->state = t->save = t->scratch = t->host = t->pinned = (b2_arena){0};
     t->q.dry = false;
     return BLIP2_OK;
 }
@@ -184,6 +186,8 @@ static blip2_status allocate(blip2_trainer *t, blip2_error *e)
     b2_account *acc = &d->memory, *host = b2_device_host(d);
     B2_TRY(b2_device_room(d, t->size.state + t->size.save + t->size.scratch, "a trainer", e));
     if (t->size.host) B2_TRY(b2_arena_init(&t->host, t->size.host, host, e));
+    if (t->size.pinned) B2_TRY(b2_arena_init(&t->pinned, t->size.pinned, &d->pinned, e));
+    b2_recordings_init(&t->graphs);
     B2_TRY(b2_arena_init(&t->state, t->size.state, acc, e));
     B2_TRY(b2_arena_init(&t->save, t->size.save, acc, e));
     B2_TRY(b2_arena_init(&t->scratch, t->size.scratch, acc, e));
@@ -235,7 +239,9 @@ void blip2_trainer_close(blip2_trainer *t)
     b2_loader_close(t->loader);
     b2_feature_file_close(&t->file);
     b2_texts_close(&t->texts);
+    b2_recordings_free(&t->q, &t->graphs);
     b2_queue_close(&t->q);
+    b2_arena_free(&t->pinned);
     b2_arena_free(&t->host);
     b2_arena_free(&t->scratch);
     b2_arena_free(&t->save);

@@ -66,6 +66,29 @@ train() { "$bin/train_fashion" --model "$model" --images "$golden/images" --trai
     cmp cpu gpu
 }
 
+replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
+
+@test "answers of recorded steps are those of eager ones, to the bit" {
+    need_module
+    EMU_REPORT=$work/eager BLIP2_CUDA_GRAPHS=0 ask --device cuda:0 >a
+    EMU_REPORT=$work/recorded ask --device cuda:0 >b
+    cmp a b
+    [ "$(replays eager)" = 0 ]
+    [ "$(replays recorded)" -ge 3 ]
+}
+
+@test "recorded training steps are eager ones, to the bit" {
+    need_module
+    for accumulate in 1 2; do
+        out=a EMU_REPORT=$work/eager BLIP2_CUDA_GRAPHS=0 train --device cuda:0 --epochs 12 --max-steps 12 --accumulate $accumulate
+        out=b EMU_REPORT=$work/recorded train --device cuda:0 --epochs 12 --max-steps 12 --accumulate $accumulate
+        cmp a/adapter_model.safetensors b/adapter_model.safetensors
+        [ "$(replays eager)" = 0 ]
+        [ "$(replays recorded)" -ge 1 ]
+        rm -r a b
+    done
+}
+
 @test "too little memory on the GPU: refused with the numbers before anything is taken" {
     need_module
     EMU_MEMORY_MB=4 run_status 1 "$bin/vqa" --model "$root/examples/fashion-tiny" --image "$golden/images/a.png" --device cuda:0

@@ -263,6 +263,23 @@ static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2],
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
 template <class F> static void emu_thread(void *f) { (*(F *)f)(); }
+/* Something that a recorded stream does; weak: a program without emu_runtime.cc records nothing. */
+struct emu_recorded {
+    virtual void run() = 0;
+    virtual ~emu_recorded() {}
+};
+template <class F> struct emu_recorded_launch : emu_recorded {
+    const char *name;
+    dim3 grid, block;
+    size_t shared;
+    F call;
+    emu_recorded_launch(const char *n, dim3 g, dim3 b, size_t s, F f)
+        : name(n), grid(g), block(b), shared(s), call(f)
+    {
+    }
+    void run() override { emu_run(name, grid, block, shared, emu_thread<F>, &call); }
+};
+__attribute__((weak)) bool emu_note(emu_recorded *what); /* false: nobody records, and it was deleted */
 template <class... P, class... A>
 static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,
                                   size_t shared, A... args)
@@ -270,6 +287,8 @@ static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(
     (void)q;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     auto call = [=]() { kernel(static_cast<P>(args)...); };
+    if (emu_note && emu_note(new emu_recorded_launch<decltype(call)>(name, grid, block, shared, call)))
+        return;
     emu_run(name, grid, block, shared, emu_thread<decltype(call)>, &call);
 }
 #define k_launch(q, kernel, ...) k_launch_named(#kernel, q, kernel, __VA_ARGS__)

@@ -3,7 +3,10 @@
  * EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
+#include <functional>
+#include <memory>
 #include <mutex>
+#include <vector>
 #include <sys/mman.h>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -15,6 +18,12 @@
 enum { BLOCKS = 4096, UNIT = 4096, GAP = UNIT };
 struct CUstream_st {
     int open;
+};
+struct CUgraph_st {
+    std::vector<std::shared_ptr<emu_recorded>> list;
+};
+struct CUgraphExec_st {
+    std::vector<std::shared_ptr<emu_recorded>> list;
 };
 
 static struct {
@@ -59,9 +68,42 @@ extern "C" void emu_memory_close()
     gpu.lock.unlock();
 }
 
-struct access {
-    access() { emu_memory_open(); }
-    ~access() { emu_memory_close(); }
+/* ---- recording: of one stream at a time, by the thread that began it ---- */
+static thread_local CUgraph_st *recording;
+static struct {
+    long launches, replays, replayed;
+} counts;
+
+bool emu_note(emu_recorded *what)
+{
+    if (!recording) {
+        counts.launches++;
+        delete what;
+        return false;
+    }
+    recording->list.emplace_back(what);
+    return true;
+}
+
+struct noted : emu_recorded {
+    std::function<void()> what;
+    explicit noted(std::function<void()> f) : what(std::move(f)) {}
+    void run() override { what(); }
+};
+
+/* EMU_REPORT: a file that gets the counts when the program ends. */
+__attribute__((destructor)) static void report()
+{
+    const char *path = getenv("EMU_REPORT");
+    FILE *f = path ? fopen(path, "w") : nullptr;
+    if (!f) return;
+    fprintf(f, "launches %ld replays %ld replayed %ld\n", counts.launches, counts.replays, counts.replayed);
+    fclose(f);
+}
+
+struct opened {
+    opened() { emu_memory_open(); }
+    ~opened() { emu_memory_close(); }
 };
 
 /* Bytes from p on that belong to one block of the GPU; 0: not the GPU's. */
@@ -133,6 +175,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     const size_t room = (bytes + UNIT - 1) / UNIT * UNIT + GAP;
+    if (recording) return cudaErrorStreamCaptureUnsupported;
     if (!ready()) return cudaErrorMemoryAllocation;
     int i = 0;
     while (i < gpu.blocks && (gpu.block[i].used || gpu.block[i].room < room)) i++;
@@ -147,7 +190,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     gpu.block[i].used = true;
     gpu.held += gpu.block[i].room;
     char *at = gpu.base + gpu.block[i].at;
-    const access a;
+    const opened a;
     ASAN_UNPOISON_MEMORY_REGION(at, gpu.block[i].room);
     memset(at, 0xFF, bytes);
     ASAN_POISON_MEMORY_REGION(at + bytes, gpu.block[i].room - bytes);
@@ -192,24 +235,32 @@ static void check_side(const char *what, const void *p, size_t bytes, bool on_gp
 
 cudaError_t cudaMemset(void *p, int value, size_t bytes)
 {
-    const access a;
+    const opened a;
     if (bytes) check_side("cudaMemset", p, bytes, true);
     memset(p, value, bytes);
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
-    (void)s;
     const cudaError_t code = lost();
-    return code ? code : cudaMemset(p, value, bytes);
+    if (code) return code;
+    if (recording) {
+        recording->list.push_back(std::make_shared<noted>([=]() { cudaMemsetAsync(p, value, bytes, s); }));
+        return cudaSuccess;
+    }
+    return cudaMemset(p, value, bytes);
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
-    (void)s;
-    const access a;
+    const opened a;
     const cudaError_t code = lost();
     if (code) return code;
+    if (recording) {
+        recording->list.push_back(
+            std::make_shared<noted>([=]() { cudaMemcpyAsync(to, from, bytes, kind, s); }));
+        return cudaSuccess;
+    }
     check_side("cudaMemcpyAsync, to", to, bytes, kind != cudaMemcpyDeviceToHost);
     check_side("cudaMemcpyAsync, from", from, bytes, kind != cudaMemcpyHostToDevice);
     memmove(to, from, bytes);
@@ -229,6 +280,47 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     (void)s;
-    return lost();
+    return recording ? cudaErrorStreamCaptureUnsupported : lost();
+}
+cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode)
+{
+    (void)s;
+    (void)mode;
+    if (recording) return cudaErrorStreamCaptureInvalidated;
+    recording = new CUgraph_st;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *g)
+{
+    (void)s;
+    *g = recording;
+    recording = nullptr;
+    return *g ? cudaSuccess : cudaErrorStreamCaptureInvalidated;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned long long flags)
+{
+    (void)flags;
+    *e = new CUgraphExec_st{g->list};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
+{
+    (void)s;
+    const cudaError_t code = lost();
+    if (code) return code;
+    counts.replays++;
+    counts.replayed += (long)e->list.size();
+    for (auto &r : e->list) r->run();
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
+{
+    delete e;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t g)
+{
+    delete g;
+    return cudaSuccess;
 }
 }
