@@ -32,7 +32,8 @@ typedef struct b2_cuda_module {
     int (*copy)(b2_stream *s, void *to, const void *from, size_t bytes);
     int (*zero)(b2_stream *s, void *p, size_t bytes);
     int (*wait)(b2_stream *s);
-    /* From record to recorded the stream notes what it is given instead of running it (downloads do not wait). */
+    /* From record to recorded the stream notes what it is given instead of running it (downloads do not
+     * wait). */
     int (*record)(b2_stream *s);
     int (*recorded)(b2_stream *s, b2_graph **out);
     int (*replay)(b2_stream *s, b2_graph *g);

@@ -50,9 +50,9 @@ void b2_download(b2_queue *q, void *host, const void *device, size_t bytes); /* 
 void b2_move(b2_queue *q, void *to, const void *from, size_t bytes);         /* within the device */
 void b2_clear(b2_queue *q, void *device, size_t bytes);
 
-/* Launches that are the same each time, but for what they find in memory: on a GPU recorded as a CUDA graph and replayed, with
- * the same bits; elsewhere simply run. In `launch` nothing may wait, allocate, or be handed another pointer or size than last
- * time with this key. BLIP2_CUDA_GRAPHS=0 turns recording off. */
+/* Launches that are the same each time, but for what they find in memory: on a GPU recorded as a CUDA
+ * graph and replayed, with the same bits; elsewhere simply run. In `launch` nothing may wait, allocate, or
+ * be handed another pointer or size than last time with this key. BLIP2_CUDA_GRAPHS=0 turns recording off. */
 enum { B2_RECORDINGS = 32 };
 typedef struct b2_record_key {
     uint64_t part[4];

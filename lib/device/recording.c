@@ -1,5 +1,5 @@
-/* Launches recorded once and replayed: what a CUDA graph is for. A shape's first run is eager (kernels get loaded), its second
- * one is recorded, all others replay. */
+/* Launches recorded once and replayed: what a CUDA graph is for. A shape's first run is eager (kernels get
+ * loaded), its second one is recorded, all others replay. */
 #include <stdlib.h>
 #include <string.h>
 #include "device/device.h"

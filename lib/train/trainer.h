@@ -97,7 +97,8 @@ blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net 
 void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host);
 /* Before a micro-batch is sent: t->step and the step's tokens so far are laid out for it. */
 void b2_trainer_lay_out(blip2_trainer *t, int64_t tokens);
-/* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. Can be recorded. */
+/* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. Can be
+ * recorded. */
 b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample);
 /* Flat buffers from the host: where it reads or writes one; reading it there; what it wrote becomes the
  * buffer. A GPU's buffers share one place: one at a time. */
