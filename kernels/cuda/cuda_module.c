@@ -114,7 +114,8 @@ static void *take(b2_gpu *g, size_t bytes)
         cudaGetLastError(); /* or the next launch would seem to have failed */
         return NULL;
     }
-    if (cudaMemset(p, 0, bytes) == cudaSuccess) return p;
+    /* The default stream clears it, and no other one would wait for that. */
+    if (cudaMemset(p, 0, bytes) == cudaSuccess && cudaStreamSynchronize(NULL) == cudaSuccess) return p;
     cudaFree(p);
     return NULL;
 }

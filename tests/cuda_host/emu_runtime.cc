@@ -233,11 +233,23 @@ static void check_side(const char *what, const void *p, size_t bytes, bool on_gp
     if (!on_gpu && room) emu_fail(EMU_ERROR, "%s: %p is the GPU's, not the host's", what, p);
 }
 
-cudaError_t cudaMemset(void *p, int value, size_t bytes)
+static void fill(void *p, int value, size_t bytes)
 {
     const opened a;
     if (bytes) check_side("cudaMemset", p, bytes, true);
     memset(p, value, bytes);
+}
+
+/* The default stream's, which no other stream waits for: it happens as late as it may. */
+static std::vector<std::function<void()>> &default_stream()
+{
+    static std::vector<std::function<void()>> list;
+    return list;
+}
+cudaError_t cudaMemset(void *p, int value, size_t bytes)
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    default_stream().push_back([=]() { fill(p, value, bytes); });
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
@@ -248,7 +260,8 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
         recording->list.push_back(std::make_shared<noted>([=]() { cudaMemsetAsync(p, value, bytes, s); }));
         return cudaSuccess;
     }
-    return cudaMemset(p, value, bytes);
+    fill(p, value, bytes);
+    return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
@@ -279,8 +292,12 @@ cudaError_t cudaStreamDestroy(cudaStream_t s)
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
-    (void)s;
-    return recording ? cudaErrorStreamCaptureUnsupported : lost();
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    if (recording) return cudaErrorStreamCaptureUnsupported;
+    if (s) return lost();
+    for (auto &f : default_stream()) f();
+    default_stream().clear();
+    return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, enum cudaStreamCaptureMode mode)
 {
