@@ -229,8 +229,8 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 	$(Q)mkdir -p $(@D) && cp -f $< $@
 
 # The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
-# go together, and the switch is written for x86-64.
-HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN)),,1))
+# go together, and the switch is written for x86-64. A build without a part has the same kernels: not again there.
+HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN))$(filter-out 1,$(WITH_IMAGE) $(WITH_TEXT)),,1))
 CUDA_HOST_OBJ := $(patsubst %,$(OBJ)/cuda_host/%.o,$(basename $(wildcard kernels/cuda/*.cu kernels/cuda/*.c) tests/cuda_host/host_schedule.c)) \
                  $(OBJ)/tests/cuda_host/emu_core.o $(OBJ)/tests/cuda_host/emu_runtime.o
 CUDA_HOST_MODULE := $(OBJ)/emu/libblip2-cuda.so
@@ -314,7 +314,7 @@ selected  = $(strip $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1)
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))
 test-programs: $(TEST_PROGRAMS) $(if $(filter tests/cuda_host/run.sh tests/cli/cuda.bats,$(TEST_SCRIPTS)),$(HOST_CUDA_TESTS)) \
-               $(if $(filter tests/cuda_host/module.sh,$(TEST_SCRIPTS)),$(CUDA_HOST_MODULE) $(addprefix $(OBJ)/,$(GOLDEN)))
+               $(if $(filter tests/cuda_host/module.sh,$(TEST_SCRIPTS)),$(CUDA_HOST_MODULE) $(addprefix $(OBJ)/,$(GOLDEN) tests/unit/test_session))
 run-test: $(if $(TEST_SCRIPTS),all) test-programs
 	@CC="$(CC)" CXX="$(CXX)" BUILD="$(BUILD)" OBJ="$(OBJ)" SAN="$(SAN)" WITH_IMAGE=$(WITH_IMAGE) WITH_TEXT=$(WITH_TEXT) \
 	MAKE="$(MAKE)" TEST_TIMEOUT=$(TEST_TIMEOUT) sh tests/run_tests.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)

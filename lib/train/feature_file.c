@@ -159,21 +159,27 @@ static blip2_status write_file(const char *path, const b2_encoder_work *w, const
     const int64_t images = w->pictures->d->images;
     const b2_feature_header h = header_for(w->model, images);
     const size_t mark = b2_arena_mark(w->q->scratch);
-    const b2_tensor buf =
+    const b2_tensor room =
         b2_scratch(w->q, B2_F32, 2 * B2_ENCODE_BATCH * w->model->config.qf.queries, w->model->config.t5.d);
     b2_writer out = {0};
     blip2_status s = b2_queue_finish(w->q, e);
+    float *own = NULL, *buf = room.p; /* the host's: scratch, where that is */
+    if (!b2_device_is_host(w->model->device)) {
+        buf = own = malloc((size_t)room.rows * (size_t)room.cols * sizeof *own);
+        if (s == BLIP2_OK && !own) s = B2_NOMEM(e, "image tokens");
+    }
     sweep_beside(path);
     if (s == BLIP2_OK) s = b2_writer_open(&out, path, e);
     if (s == BLIP2_OK) s = b2_writer_put(&out, &h, sizeof h, e);
     if (s == BLIP2_OK) s = b2_writer_put(&out, hash, (size_t)images * sizeof *hash, e);
-    if (s == BLIP2_OK) s = write_tokens(&out, w, old, hash, buf.p, e);
+    if (s == BLIP2_OK) s = write_tokens(&out, w, old, hash, buf, e);
     const uint32_t crc = out.crc;
     if (s == BLIP2_OK) s = b2_writer_put(&out, &crc, sizeof crc, e);
     if (s == BLIP2_OK)
         s = b2_writer_commit(&out, e);
     else
         b2_writer_abort(&out);
+    free(own);
     b2_arena_release(w->q->scratch, mark);
     return s;
 }

@@ -104,8 +104,9 @@ replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
 
 @test "training on the GPU: the CPU's losses, and an adapter that works on both" {
     need_module
-    out=cpu train --device cpu
-    out=gpu train --device cuda:0
+    out=cpu train --device cpu --feature-cache on --cache-file cpu.cache
+    out=gpu train --device cuda:0 --feature-cache on --cache-file gpu.cache
+    [ "$(wc -c <cpu.cache)" = "$(wc -c <gpu.cache)" ]
     sed 's/.*"loss": \([0-9.]*\).*/\1/' cpu/metrics.jsonl >a
     sed 's/.*"loss": \([0-9.]*\).*/\1/' gpu/metrics.jsonl >b
     paste a b | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * $1) { print "losses differ: " $0; bad = 1 } } END { exit bad || NR != 4 }'

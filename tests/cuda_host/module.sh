@@ -1,14 +1,17 @@
 #!/bin/sh
 # The whole CUDA module on the host: the library opens it, and the golden tests (activations, logits, gradients, losses, tokens)
-# run on its "GPU", whose memory the host cannot touch except by copies. OBJ names the folder of the programs.
+# and those of sessions run on its "GPU", whose memory the host cannot touch except by copies. OBJ names the folder of the
+# programs; BLIP2_TEST_ONLY is a pattern of tests' names.
 set -u
 export BLIP2_TEST_DEVICE=cuda:0 BLIP2_MODULE_DIR="${OBJ:?}/emu" ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0"
 training=$OBJ/logs/cuda_training.txt
-if [ -z "${SAN:-}" ]; then # its kernels are those of the other one, at six times the steps
-    "$OBJ/tests/golden/golden_train" >"$training" 2>&1 &
+rc=0
+# Training beside the rest: one of the three models, for its steps take a thousand times a GPU's time.
+if [ -z "${SAN:-}" ]; then
+    BLIP2_TEST_ONLY='*old' "$OBJ/tests/golden/golden_train" >"$training" 2>&1 &
 fi
-"$OBJ/tests/golden/golden_model"
-rc=$?
+"$OBJ/tests/golden/golden_model" || rc=1
+"$OBJ/tests/unit/test_session" || rc=1
 if [ -z "${SAN:-}" ]; then
     wait $! || rc=1
     cat "$training"

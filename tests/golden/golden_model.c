@@ -11,6 +11,7 @@
 #include <string.h>
 #include "infer/session_core.h"
 #include "io/safetensors.h"
+#include "tests/unit/unit.h"
 
 #define LIMIT 1e-4
 
@@ -115,13 +116,6 @@ static float *get(const rig *k, const void *p, int64_t n)
     return host;
 }
 
-/* BLIP2_TEST_DEVICE: where to run, "cpu" unless set. */
-static const char *test_device(void)
-{
-    const char *name = getenv("BLIP2_TEST_DEVICE");
-    return name && *name ? name : "cpu";
-}
-
 static void rig_open(rig *k, const char *name, bool adapter)
 {
     blip2_error e = BLIP2_ERROR_INIT;
@@ -130,7 +124,7 @@ static void rig_open(rig *k, const char *name, bool adapter)
     memset(k, 0, sizeof *k);
     k->name = name;
     mo.dtype = BLIP2_DTYPE_F32;
-    if (blip2_device_open(test_device(), NULL, &k->dev, &e)) fail_msg("%s", e.text);
+    if (blip2_device_open(unit_device(), NULL, &k->dev, &e)) fail_msg("%s", e.text);
     char *model = strdup(path_of(name, "model"));
     if (blip2_model_open(k->dev, model, &mo, &k->model, &e)) fail_msg("%s", e.text);
     free(model);

@@ -11,6 +11,7 @@
 #include "model/lora.h"
 #include "model/model.h"
 #include "tests/unit/small_model_common.h"
+#include "tests/unit/unit.h"
 
 static const char config[] = "{\"model_type\":\"blip-2\",\"num_query_tokens\":3,"
                              "\"vision_config\":{\"hidden_size\":24,\"intermediate_size\":40,\"num_hidden_"
@@ -50,7 +51,7 @@ void small_model_open(small_model *s, int threads, blip2_dtype dtype)
     if (blip2_model_init(s->model_dir, &init, &e) != BLIP2_OK) fail_msg("%s", e.text);
     d.threads = threads;
     o.dtype = dtype;
-    if (blip2_device_open("cpu", &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
+    if (blip2_device_open(unit_device(), &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
     if (blip2_model_open(s->device, s->model_dir, &o, &s->model, &e) != BLIP2_OK) fail_msg("%s", e.text);
 }
 

@@ -379,5 +379,6 @@ int main(void)
         cmocka_unit_test(qformer_run_leaves_the_rest),
         cmocka_unit_test(bad_options),
     };
+    cmocka_set_test_filter(getenv("BLIP2_TEST_ONLY")); /* a pattern; NULL: all */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

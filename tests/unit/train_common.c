@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "blip2/data.h"
 #include "unit/train_common.h"
+#include "tests/unit/unit.h"
 
 /* START and its parents, until one holds PATH. */
 static bool climb(char *out, size_t cap, const char *start, const char *path)
@@ -20,12 +21,6 @@ static bool climb(char *out, size_t cap, const char *start, const char *path)
         if (!slash) return false;
         *slash = 0;
     }
-}
-
-const char *train_device(void)
-{
-    const char *name = getenv("BLIP2_TEST_DEVICE");
-    return name && *name ? name : "cpu";
 }
 
 const char *train_tree(const char *path)
@@ -102,7 +97,7 @@ void shop_open(train_shop *s, const char *model, const char *csv, int threads)
     d.log = keep_log;
     d.log_user = s;
     snprintf(folder, sizeof folder, "tests/golden/%s/model", model);
-    if (blip2_device_open(train_device(), &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
+    if (blip2_device_open(unit_device(), &d, &s->device, &e) != BLIP2_OK) fail_msg("%s", e.text);
     if (blip2_model_open(s->device, train_tree(folder), NULL, &s->model, &e) != BLIP2_OK)
         fail_msg("%s", e.text);
     o.csv = unit_path(s->dir, csv);

@@ -21,8 +21,6 @@ typedef struct train_shop {
 
 /* A path in the source tree, found from the program's own place or the current folder. */
 const char *train_tree(const char *path);
-/* BLIP2_TEST_DEVICE: where to run, "cpu" unless set. */
-const char *train_device(void);
 /* model: "old", "new" or "relu" of tests/golden; csv: "qa.csv" (22 rows on 11 photos) or "captions.csv"
  * (11 rows). threads 0: default. */
 void shop_open(train_shop *s, const char *model, const char *csv, int threads);

@@ -46,3 +46,9 @@ void unit_write(const char *path, const void *p, size_t n)
     if (n) assert_int_equal(fwrite(p, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
 }
+
+const char *unit_device(void)
+{
+    const char *name = getenv("BLIP2_TEST_DEVICE");
+    return name && *name ? name : "cpu";
+}

@@ -14,4 +14,6 @@ void unit_remove(char *folder); /* with all that is in it; frees the string */
 /* DIR/NAME in a buffer that the next 63 calls leave alone. */
 const char *unit_path(const char *dir, const char *name);
 void unit_write(const char *path, const void *p, size_t n); /* fails the test when it cannot */
+/* BLIP2_TEST_DEVICE: where to run, "cpu" unless set. */
+const char *unit_device(void);
 #endif
