@@ -100,7 +100,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
-        uninstall format format-check lint clean help fuzz cuda check-cuda-host gpu-programs gpu-check FORCE
+        uninstall format format-check lint clean help fuzz cuda check-cuda-host gpu-programs gpu-check test-race FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
 lib: $(BUILD)/lib/libblip2.a $(BUILD)/lib/libblip2.so.$(VERSION) $(BUILD)/lib/blip2.pc
@@ -306,6 +306,26 @@ gpu-check: gpu-programs ## everything that is to be seen on a GPU; results to be
 $(OBJ)/conformance_host: $(OBJ)/cuda_host/tests/gpu/conformance.o $(OBJ)/tests/cuda_host/emu_core.o
 	$(link)
 	$(Q)$(CXX) $(SANFLAGS) $(LDFLAGS) $^ -o $@
+
+# The same with each CUDA thread a fiber of ThreadSanitizer (clang's): races in shared and global memory, whatever the order.
+NO_ASLR  := $(shell setarch -R true 2>/dev/null && echo setarch -R)
+RACE_OBJ := $(patsubst %.cu,$(OBJ)/race/%.o,$(wildcard kernels/cuda/*.cu))
+$(OBJ)/race/%.o: %.cu | $(OBJ)/probe
+	$(compile_c)
+	$(Q)clang++ -x c++ -std=c++20 -w -fsanitize=thread $(INCLUDES) -O1 -g -fPIC -ffp-contract=off -MMD -MP -c $< -o $@
+$(OBJ)/race/emu_core.o: tests/cuda_host/emu_core.cc | $(OBJ)/probe
+	$(compile_c)
+	$(Q)clang++ -std=c++20 -w -DEMU_TSAN $(INCLUDES) -O2 -fPIC -MMD -MP -c $< -o $@
+$(OBJ)/race/planted_faults: $(OBJ)/race/tests/cuda_host/planted_faults.o $(OBJ)/race/emu_core.o
+	$(link)
+	$(Q)clang++ -fsanitize=thread $^ -o $@
+$(OBJ)/race/check: $(CHECK) $(OBJ)/cuda_host/tests/gpu/check_cuda.o $(RACE_OBJ) $(OBJ)/race/emu_core.o $(OBJ)/tests/cuda_host/emu_runtime.o \
+                   $(patsubst %,$(OBJ)/cuda_host/%.o,kernels/cuda/cuda_module kernels/cuda/cuda_tables tests/cuda_host/host_schedule) $(LIB_A)
+	$(link)
+	$(Q)clang++ -fsanitize=thread $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
+test-race: $(OBJ)/race/planted_faults $(OBJ)/race/check ## races in the CUDA kernels, on the host (needs clang) [K=name] [SEED=n]
+	@$(NO_ASLR) $(OBJ)/race/planted_faults
+	@TSAN_OPTIONS=halt_on_error=1:exitcode=86 $(NO_ASLR) $(OBJ)/race/check --tier=cuda --once $(if $(K),--kernel=$(K)) $(if $(SEED),--seed=$(SEED))
 
 # T=part-of-a-name builds and runs some of them, and the rest of the tree only where a script needs it.
 # The shell checks look at sources and symbols, which a sanitizer does not change.

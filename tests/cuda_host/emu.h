@@ -67,7 +67,14 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float f)
 }
 
 /* ---- the core ------------------------------------------------------------------------------------------ */
-enum emu_exit { EMU_ERROR = 81, EMU_DEADLOCK = 82, EMU_SANITIZER = 83, EMU_WRONG = 84, EMU_SPINNING = 85 };
+enum emu_exit {
+    EMU_ERROR = 81,
+    EMU_DEADLOCK = 82,
+    EMU_SANITIZER = 83,
+    EMU_WRONG = 84,
+    EMU_SPINNING = 85,
+    EMU_RACE = 86
+};
 enum emu_kind {
     EMU_SHFL,
     EMU_SHFL_UP,

@@ -9,6 +9,7 @@
 #include "kernels/args.h"
 struct b2_queue;
 #include "tests/cuda_host/emu.h"
+#include "tests/cuda_host/emu_warp.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define EMU_ASAN 1
@@ -23,6 +24,27 @@ struct b2_queue;
 #else
 #define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
+
+/* With EMU_TSAN a CUDA thread is a fiber of ThreadSanitizer too, and only what orders threads on a GPU orders
+ * them here: barriers, __syncwarp, atomics, the launch and its end. Blocks are strangers. */
+#ifdef EMU_TSAN
+extern "C" {
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+void __tsan_acquire(void *at);
+void __tsan_release(void *at);
+}
+enum { NO_ORDER = 1 }; /* a switch alone orders nothing */
+enum { WINDOW = 16 };  /* blocks that are strangers to each other: each has stacks of its own */
+static void arrive(void *at) { __tsan_release(at); }
+static void leave(void *at) { __tsan_acquire(at); }
+#else
+static void arrive(void *) {}
+static void leave(void *) {}
+enum { WINDOW = 1 };
 #endif
 
 uint3 threadIdx, blockIdx;
@@ -40,7 +62,7 @@ enum state { READY, AT_BARRIER, IN_WARP, DONE };
 
 struct fiber {
     void *sp;
-    char *stack;
+    char *stack[WINDOW];
     uint3 index;
     state at;
     const char *file; /* where it waits */
@@ -48,7 +70,7 @@ struct fiber {
     emu_op *op;
     emu_copies copies;
     bool started;
-    void *asan_stack;
+    void *asan_stack, *tsan;
 };
 
 static struct {
@@ -69,6 +91,10 @@ static struct {
     int order, greedy, late;
     uint64_t random;
     bool running;
+    void *tsan;
+    char begun, ended, barrier[2], warp[THREADS / 32][2]; /* places where threads meet, by turns */
+    int turn, warp_turn[THREADS / 32];
+    int window;
 } emu;
 
 /* ---- switching ----------------------------------------------------------------------------------------- */
@@ -97,6 +123,9 @@ static void to_scheduler(bool for_good)
     __sanitizer_start_switch_fiber(for_good ? nullptr : &me->asan_stack, emu.asan_bottom, emu.asan_size);
 #endif
     (void)for_good;
+#ifdef EMU_TSAN
+    __tsan_switch_to_fiber(emu.tsan, NO_ORDER);
+#endif
     emu_switch_stack(&me->sp, emu.sp);
 #ifdef EMU_ASAN
     __sanitizer_finish_switch_fiber(me->asan_stack, &emu.asan_bottom, &emu.asan_size);
@@ -110,7 +139,9 @@ static void begin()
 #ifdef EMU_ASAN
     __sanitizer_finish_switch_fiber(nullptr, &emu.asan_bottom, &emu.asan_size);
 #endif
+    leave(&emu.begun);
     emu.thread(emu.arguments);
+    arrive(&emu.ended);
     finished();
     to_scheduler(true);
     __builtin_unreachable();
@@ -128,9 +159,10 @@ static char *new_stack()
  * begin(), which must find the stack as a call leaves it: 8 beyond a multiple of 16. */
 static void start(fiber *f, int number)
 {
-    if (!f->stack) f->stack = new_stack();
-    ASAN_UNPOISON_MEMORY_REGION(f->stack, STACK);
-    void **top = (void **)(f->stack + STACK - 64 * (number % 61));
+    char *&stack = f->stack[emu.window];
+    if (!stack) stack = new_stack();
+    ASAN_UNPOISON_MEMORY_REGION(stack, STACK);
+    void **top = (void **)(stack + STACK - 64 * (number % 61));
     *--top = nullptr;
     *--top = (void *)begin;
     for (int i = 0; i < 6; i++) *--top = nullptr;
@@ -145,7 +177,10 @@ static void resume(int number)
     emu.current = number;
     threadIdx = f->index;
 #ifdef EMU_ASAN
-    __sanitizer_start_switch_fiber(&emu.asan_stack, f->stack, STACK);
+    __sanitizer_start_switch_fiber(&emu.asan_stack, f->stack[0], STACK);
+#endif
+#ifdef EMU_TSAN
+    __tsan_switch_to_fiber(f->tsan, NO_ORDER);
 #endif
     emu_switch_stack(&emu.sp, f->sp);
 #ifdef EMU_ASAN
@@ -240,6 +275,7 @@ static void check_barrier()
         emu_fail(EMU_ERROR, "barrier %s:%d: %d of %d threads have returned before it", any->file, any->line,
                  emu.total - emu.live, emu.total);
     emu.waiting = 0;
+    emu.turn ^= 1;
     for (int i = 0; i < emu.total; i++) {
         const int t = emu.order == EMU_REVERSE ? emu.total - 1 - i : i;
         if (emu.f[t].at == AT_BARRIER && t != emu.current) make_ready(t);
@@ -252,88 +288,16 @@ extern "C" void emu_sync(const char *file, int line)
     me->file = file;
     me->line = line;
     me->at = AT_BARRIER;
+    char *place = &emu.barrier[emu.turn];
+    arrive(place);
     emu.waiting++;
     check_barrier();
-    if (emu.waiting) {
-        to_scheduler(false);
-        return;
-    }
-    make_ready(emu.current); /* the last to arrive is no better than the others */
+    if (emu.waiting == 0) make_ready(emu.current); /* the last to arrive is no better than the others */
     to_scheduler(false);
+    leave(place);
 }
 
 /* ---- warps --------------------------------------------------------------------------------------------- */
-static float bf16(uint32_t pair, int high)
-{
-    const __nv_bfloat16 x = {(uint16_t)(high ? pair >> 16 : pair)};
-    return __bfloat162float(x);
-}
-
-static void shuffle(emu_op *const op[32], int lane)
-{
-    emu_op *o = op[lane];
-    const int base = lane & ~(o->width - 1), last = base + o->width - 1;
-    int from = o->kind == EMU_SHFL        ? base + (o->arg & (o->width - 1))
-               : o->kind == EMU_SHFL_UP   ? lane - o->arg
-               : o->kind == EMU_SHFL_DOWN ? lane + o->arg
-                                          : lane ^ o->arg;
-    if (from < base || from > last) from = lane;
-    for (int i = 0; i < 2; i++)
-        o->result[i] =
-            op[from] ? op[from]->value[i] : ~0ull; /* a lane that is not there: nothing plausible */
-}
-
-/* Matrix m takes its rows from lanes 8m to 8m+7; a lane gets elements 2t, 2t+1 of row g, or (2t, g),
- * (2t+1, g) when turned. */
-static void ldmatrix(emu_op *const op[32], int lane, bool turned)
-{
-    const int g = lane / 4, t = lane % 4;
-    for (int m = 0; m < 4; m++) {
-        uint16_t two[2];
-        for (int i = 0; i < 2; i++) {
-            const int row = turned ? 2 * t + i : g, column = turned ? g : 2 * t + i;
-            memcpy(&two[i], (const char *)op[8 * m + row]->value + 2 * column, 2);
-        }
-        op[lane]->a[m] = two[0] | (uint32_t)two[1] << 16;
-    }
-}
-
-static void mma(emu_op *const op[32])
-{
-    float a[16][16], b[16][8];
-    for (int lane = 0; lane < 32; lane++) {
-        const int g = lane / 4, t = lane % 4;
-        for (int i = 0; i < 2; i++) {
-            for (int r = 0; r < 4; r++) a[g + 8 * (r % 2)][2 * t + i + 8 * (r / 2)] = bf16(op[lane]->a[r], i);
-            for (int r = 0; r < 2; r++) b[2 * t + i + 8 * r][g] = bf16(op[lane]->b[r], i);
-        }
-    }
-    for (int lane = 0; lane < 32; lane++) {
-        const int g = lane / 4, t = lane % 4;
-        for (int r = 0; r < 4; r++) {
-            float sum = op[lane]->d[r];
-            for (int k = 0; k < 16; k++) sum += a[g + 8 * (r / 2)][k] * b[k][2 * t + r % 2];
-            op[lane]->d[r] = sum;
-        }
-    }
-}
-
-static void compute(emu_op *const op[32])
-{
-    int any = 0;
-    unsigned votes = 0;
-    while (!op[any]) any++;
-    const emu_kind kind = op[any]->kind;
-    for (int i = 0; i < 32; i++) votes |= op[i] && op[i]->value[0] ? 1u << i : 0;
-    if (kind == EMU_MMA) mma(op);
-    for (int i = 0; i < 32; i++) {
-        if (!op[i]) continue;
-        if (kind <= EMU_SHFL_XOR) shuffle(op, i);
-        if (kind == EMU_BALLOT) op[i]->result[0] = votes;
-        if (kind == EMU_LDMATRIX || kind == EMU_LDMATRIX_TRANS) ldmatrix(op, i, kind == EMU_LDMATRIX_TRANS);
-    }
-}
-
 /* Are all lanes of this mask there? Then the operation is done, and they go on (`current` is left to its
  * caller). */
 static bool check_warp(int warp, unsigned mask)
@@ -374,8 +338,15 @@ extern "C" void emu_warp(emu_op *op, const char *file, int line)
         emu_fail(EMU_ERROR, "%s:%d: width %d", file, line, op->width);
     me->op = op;
     me->at = IN_WARP;
-    if (check_warp(emu.current / 32, op->mask)) make_ready(emu.current);
+    const int warp = emu.current / 32;
+    char *place = op->kind == EMU_SYNCWARP ? &emu.warp[warp][emu.warp_turn[warp]] : nullptr;
+    if (place) arrive(place);
+    if (check_warp(warp, op->mask)) {
+        make_ready(emu.current);
+        if (place) emu.warp_turn[warp] ^= 1;
+    }
     to_scheduler(false);
+    if (place) leave(place);
 }
 
 static void finished()
@@ -411,6 +382,34 @@ extern "C" void *emu_dynamic_shared() { return emu.dynamic; }
 
 /* Nothing of the block before: new bytes are 0xFF, and what is not taken cannot be touched (under
  * AddressSanitizer). */
+#ifdef EMU_TSAN
+enum { HELD = 512 };
+static void *held[HELD];
+static int n_held;
+
+/* A block's shared memory is another place for each block: the next block's threads are not ordered behind
+ * it. It is given back when the launch has ended, or when there is too much of it. */
+static void hold(void *p)
+{
+    if (n_held == HELD) {
+        leave(&emu.ended);
+        while (n_held > 0) free(held[--n_held]);
+    }
+    held[n_held++] = p;
+}
+
+static void new_shared()
+{
+    emu.fixed = (unsigned char *)emu_malloc(STATIC_SHARED + 4 * RED_ZONE);
+    hold(emu.fixed);
+    emu.fixed_used = 0;
+    emu.serial++;
+    if (!emu.dynamic_bytes) return;
+    if (posix_memalign((void **)&emu.dynamic, 1024, emu.dynamic_bytes)) emu_fail(EMU_ERROR, "no memory");
+    memset(emu.dynamic, 0xFF, emu.dynamic_bytes);
+    hold(emu.dynamic);
+}
+#else
 static void new_shared()
 {
     ASAN_UNPOISON_MEMORY_REGION(emu.fixed, STATIC_SHARED + 4 * RED_ZONE);
@@ -420,6 +419,7 @@ static void new_shared()
     emu.serial++;
     if (emu.dynamic) memset(emu.dynamic, 0xFF, emu.dynamic_bytes);
 }
+#endif
 
 extern "C" void *emu_malloc(size_t bytes)
 {
@@ -443,13 +443,22 @@ static void run_block()
         f->line = 0;
         f->copies.n = f->copies.group = 0;
         f->copies.late = emu.late;
+#ifdef EMU_TSAN
+        f->tsan = __tsan_create_fiber(0);
+#endif
     }
+    emu.window = (emu.window + 1) % WINDOW;
+    if (emu.window == 0) leave(&emu.ended);
+    arrive(&emu.begun);
     for (int i = 0; i < emu.total; i++)
         make_ready((emu.order == EMU_REVERSE) != (emu.greedy != 0) ? emu.total - 1 - i : i);
     while (emu.live > 0) {
         if (emu.count == 0) deadlock();
         resume(take_ready());
     }
+#ifdef EMU_TSAN
+    for (int i = 0; i < emu.total; i++) __tsan_destroy_fiber(emu.f[i].tsan);
+#endif
 }
 
 static void check_launch(const char *kernel, dim3 grid, dim3 block, size_t shared)
@@ -496,9 +505,13 @@ extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared
     emu.current = -1;
     blockDim = block;
     gridDim = grid;
-    if (!emu.fixed) emu.fixed = (unsigned char *)emu_malloc(STATIC_SHARED + 4 * RED_ZONE);
     emu.dynamic_bytes = shared;
+#ifdef EMU_TSAN
+    emu.tsan = __tsan_get_current_fiber();
+#else
+    if (!emu.fixed) emu.fixed = (unsigned char *)emu_malloc(STATIC_SHARED + 4 * RED_ZONE);
     if (shared && posix_memalign((void **)&emu.dynamic, 1024, shared)) emu_fail(EMU_ERROR, "no memory");
+#endif
     signal(SIGALRM, spinning);
     alarm((unsigned)emu_watchdog);
     const uint64_t total = (uint64_t)grid.x * grid.y * grid.z, stride = coprime(total);
@@ -508,7 +521,13 @@ extern "C" void emu_run(const char *kernel, dim3 grid, dim3 block, size_t shared
         run_block();
     }
     alarm(0);
+#ifdef EMU_TSAN
+    leave(&emu.ended);
+    while (n_held > 0) free(held[--n_held]);
+    emu.fixed = nullptr;
+#else
     free(emu.dynamic);
+#endif
     emu.dynamic = nullptr;
     emu.running = false;
     if (emu_memory_close) emu_memory_close();

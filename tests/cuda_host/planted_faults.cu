@@ -15,8 +15,20 @@
 #ifndef UNDER_ASAN
 #define UNDER_ASAN 0
 #endif
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
+#ifndef UNDER_TSAN
+#define UNDER_TSAN 0
+#endif
+#if UNDER_TSAN
+extern "C" const char *__tsan_default_options() { return "halt_on_error=1:exitcode=86"; }
+#else
 extern "C" const char *__asan_default_options() { return "exitcode=83:detect_leaks=0"; }
 extern "C" const char *__ubsan_default_options() { return "exitcode=83:halt_on_error=1"; }
+#endif
 
 enum { N = 64 };
 struct buffers {
@@ -239,6 +251,9 @@ __global__ void large_shared(float *out)
 }
 
 __global__ void nothing(float *out) { out[0] = 0; }
+/* Right here, where blocks run one after the other; lost counts where they do not. */
+__global__ void counts(int *n) { *n += 1; }
+
 __global__ void launches(float *out) { k_launch((b2_queue *)nullptr, nothing, 1, 1, 0, out); }
 
 /* c [16,8] = a [16,16] b [16,8] by one warp: a in rows, b in rows (so that it must be turned). */
@@ -310,9 +325,9 @@ static int run_product(const buffers &, bool right)
     return wrong ? EMU_WRONG : 0;
 }
 
-enum schedules { FORWARD = 1, REVERSE = 2, RANDOM = 4, GREEDY = 8, ALL = 15, ASAN = 16 };
+enum schedules { FORWARD = 1, REVERSE = 2, RANDOM = 4, GREEDY = 8, ALL = 15, ASAN = 16, RACE = 32 };
 /* expected: how the process ends in the schedules of `in`; elsewhere it may end as it likes. ASAN: only
- * under AddressSanitizer. */
+ * under AddressSanitizer. RACE: ThreadSanitizer finds it. */
 struct fault {
     const char *name;
     int expected, in;
@@ -329,20 +344,21 @@ struct fault {
 
 static const fault faults[] = {
     GOOD("barrier", RUN(turn<false>, b.out, b.in)),
-    BAD("no barrier", EMU_WRONG, ALL, RUN(turn<true>, b.out, b.in)),
+    BAD("no barrier", EMU_WRONG, ALL | RACE, RUN(turn<true>, b.out, b.in)),
     GOOD("two barriers", RUN(turn_twice<false>, b.out, b.in)),
-    BAD("no second barrier", EMU_WRONG, ALL, RUN(turn_twice<true>, b.out, b.in)),
+    BAD("no second barrier", EMU_WRONG, ALL | RACE, RUN(turn_twice<true>, b.out, b.in)),
     GOOD("a scalar, and a barrier", RUN(scalar_from_one<false>, b.out, b.in)),
-    BAD("a scalar without barrier", EMU_WRONG, REVERSE, RUN(scalar_from_one<true>, b.out, b.in)),
+    BAD("a scalar without barrier", EMU_WRONG, REVERSE | RACE, RUN(scalar_from_one<true>, b.out, b.in)),
     GOOD("__syncwarp", RUN(turn_in_warp<false>, b.out, b.in)),
-    BAD("no __syncwarp", EMU_WRONG, ALL, RUN(turn_in_warp<true>, b.out, b.in)),
+    BAD("no __syncwarp", EMU_WRONG, ALL | RACE, RUN(turn_in_warp<true>, b.out, b.in)),
     GOOD("asynchronous copy", RUN(copied<false>, b.out, b.in)),
-    BAD("copy not waited for", EMU_WRONG, FORWARD | REVERSE | RANDOM, RUN(copied<true>, b.out, b.in)),
+    BAD("copy not waited for", EMU_WRONG, FORWARD | REVERSE | RANDOM | RACE, RUN(copied<true>, b.out, b.in)),
     GOOD("waits for its group", RUN(waits_for_too_few<false>, b.out, b.in)),
-    BAD("waits for too few groups", EMU_WRONG, FORWARD | REVERSE | RANDOM,
+    BAD("waits for too few groups", EMU_WRONG, FORWARD | REVERSE | RANDOM | RACE,
         RUN(waits_for_too_few<true>, b.out, b.in)),
     GOOD("stage left alone", RUN(overwrites_stage<false>, b.out, b.in)),
-    BAD("stage overwritten while it is read", EMU_WRONG, GREEDY, RUN(overwrites_stage<true>, b.out, b.in)),
+    BAD("stage overwritten while it is read", EMU_WRONG, GREEDY | RACE,
+        RUN(overwrites_stage<true>, b.out, b.in)),
     BAD("full mask in half a warp", EMU_DEADLOCK, ALL, RUN(full_mask_in_half, b.out, b.in)),
     BAD("a lane that is not in its mask", EMU_ERROR, ALL, RUN(not_in_mask, b.out, b.in)),
     BAD("barrier in both branches", EMU_ERROR, ALL, RUN(two_barriers, b.out, b.in)),
@@ -360,8 +376,10 @@ static const fault faults[] = {
     BAD("uninitialised shared memory", EMU_WRONG, ALL, RUN(uninitialised<true>, b.out, b.in)),
     BAD("copy from a misaligned address", EMU_ERROR, ALL, RUN(copy_misaligned, b.out, b.in)),
     BAD("copy left behind", EMU_ERROR, ALL, RUN(copy_left, b.out, b.in)),
-    BAD("waits for another block", EMU_SPINNING, FORWARD,
+    BAD("waits for another block", EMU_SPINNING, FORWARD | RACE,
         (k_launch((b2_queue *)nullptr, spins, 2, 1, 0, b.whole), 0)),
+    BAD("a count shared by blocks", 0, ALL | RACE,
+        (k_launch((b2_queue *)nullptr, counts, 2, 1, 0, b.whole), 0)),
     BAD("matrix operation of half a warp", EMU_ERROR, ALL, RUN(half_a_warp_of_mma, b.out)),
     BAD("shuffle meets ballot", EMU_ERROR, ALL, RUN(different_operations, b.out, b.in)),
     BAD("width that is no power of two", EMU_ERROR, ALL, RUN(odd_width, b.out, b.in)),
@@ -409,11 +427,13 @@ int main()
             continue;
         }
         bool right = true;
+        const bool race = UNDER_TSAN && (f.in & RACE);
+        const int expected = race ? EMU_RACE : f.expected;
         for (int s = 0; s < 4; s++) {
-            const int code = f.in >> s & 1 ? run_case(f, 1 << s) : f.expected;
-            if (code != f.expected)
-                printf("FAILED \"%s\", %s: ended with %d, expected %d\n", f.name, name[s], code, f.expected);
-            right = right && code == f.expected;
+            const int code = f.in >> s & 1 ? run_case(f, 1 << s) : expected;
+            if (code != expected)
+                printf("FAILED \"%s\", %s: ended with %d, expected %d\n", f.name, name[s], code, expected);
+            right = right && code == expected;
         }
         passed += right;
         failed += !right;
