@@ -23,8 +23,8 @@ static void own_folder(char *out, size_t room)
         snprintf(out, room, ".");
 }
 
-/* BLIP2_MODULE_DIR alone when it is set; else where the library was installed to, and beside where it lies
- * now: its own folder's blip2, and for a program in bin that holds the library lib/blip2 next to it. */
+/* BLIP2_MODULE_DIR alone when it is set; else beside where the library lies: its own folder's blip2, and for a
+ * program in bin that holds the library lib/blip2 next to it. */
 static void *find_module(b2_str *tried)
 {
     static const char *const beside[] = {"%s/blip2/" MODULE_FILE, "%s/../lib/blip2/" MODULE_FILE};
@@ -38,8 +38,8 @@ static void *find_module(b2_str *tried)
         for (int i = 0; i < 2; i++) snprintf(path[n++], sizeof path[0], beside[i], own);
     }
     for (int i = 0; i < n; i++) {
-        void *so =
-            dlopen(path[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE); /* the driver wants its callers to stay */
+        /* Never unloaded: the driver wants its callers to stay. */
+        void *so = dlopen(path[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         if (so) return so;
         const char *why = dlerror();
         b2_str_addf(tried, "%s%s", i ? "; " : "", why ? why : path[i]);
