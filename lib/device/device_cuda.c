@@ -23,8 +23,8 @@ static void own_folder(char *out, size_t room)
         snprintf(out, room, ".");
 }
 
-/* BLIP2_MODULE_DIR alone when it is set; else beside where the library lies: its own folder's blip2, and for a
- * program in bin that holds the library lib/blip2 next to it. */
+/* BLIP2_MODULE_DIR alone when it is set; else beside where the library lies: its own folder's blip2, and
+ * for a program in bin that holds the library lib/blip2 next to it. */
 static void *find_module(b2_str *tried)
 {
     static const char *const beside[] = {"%s/blip2/" MODULE_FILE, "%s/../lib/blip2/" MODULE_FILE};
