@@ -6,8 +6,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { B2_F32 = 0, B2_BF16 = 1 } b2_dtype; /* also the index of a table */
-static inline size_t b2_dtype_size(b2_dtype t) { return t == B2_F32 ? 4 : 2; }
+/* F32 and BF16: also the index of a table. I8 and I4: weights alone, see b2_rows. */
+typedef enum { B2_F32 = 0, B2_BF16 = 1, B2_I8 = 2, B2_I4 = 3 } b2_dtype;
+enum { B2_I4_GROUP = 64 }; /* columns that share a scale */
+static inline size_t b2_dtype_size(b2_dtype t) { return t == B2_F32 ? 4 : 2; } /* of activations */
+/* Bytes of a row of cols elements; I4: cols is a multiple of the group. */
+static inline size_t b2_row_bytes(b2_dtype t, int cols)
+{
+    const size_t n = (size_t)cols;
+    return t == B2_I8 ? n : t == B2_I4 ? n / 2 : n * b2_dtype_size(t);
+}
+/* Bytes of a row's scales. */
+static inline size_t b2_scale_bytes(b2_dtype t, int cols)
+{
+    return t == B2_I8 ? sizeof(float) : t == B2_I4 ? (size_t)(cols / B2_I4_GROUP) * 2 : 0;
+}
+/* Column c of an I4 row: a group is 16 little-endian words of 16 bits; word l holds columns l, 16+l, 32+l,
+ * 48+l, the first in its lowest four bits, each in two's complement. */
+static inline int b2_i4_get(const void *row, int c)
+{
+    const unsigned char *p = (const unsigned char *)row + c / 64 * 32 + c % 16 * 2;
+    const unsigned word = p[0] | (unsigned)p[1] << 8;
+    return (int)((word >> c % 64 / 16 * 4 & 15) ^ 8) - 8;
+}
 
 typedef enum { B2_RELU, B2_GELU, B2_GELU_NEW, B2_SILU } b2_act_fn;
 
@@ -16,6 +37,7 @@ typedef struct b2_rows {
     const void *w;
     const float *bias; /* [n] or NULL */
     int n;
+    const void *scale; /* I8: f32 [n]; I4: bf16 [n, k/64]; else NULL */
 } b2_rows;
 
 enum { B2_MAX_ADAPTERS = 8 }; /* of one call */

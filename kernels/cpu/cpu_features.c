@@ -51,7 +51,7 @@ bool b2_isa_available(b2_isa i)
     const bool avx2 = has(state, 0x6) && has(one.c, bit_FMA | bit_AVX | bit_F16C) && has(seven.b, bit_AVX2);
     const bool avx512 =
         avx2 && has(state, 0xE6) && has(seven.b, bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL);
-    const bool bf16 = avx512 && has(more.a, 1u << 5);
+    const bool bf16 = avx512 && has(more.a, 1u << 5) && has(seven.c, 1u << 11); /* and VNNI */
     switch (i) {
     case B2_ISA_REF: return true;
     case B2_ISA_AVX2: return avx2;

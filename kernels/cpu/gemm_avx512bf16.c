@@ -36,6 +36,29 @@ void b2_avx512bf16_bf16_gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x
     }
 }
 
+/* Few rows with quantised weights; false: more rows than that. */
+static bool few_quantised(b2_queue *q, const b2_few *f, const b2_bf16 *x)
+{
+    if (f->m > B2_FEW_ROWS) return false;
+    for (int i = 0; i < f->m; i++) b2_few_fix(f, x + (size_t)i * (size_t)f->k, i);
+    if (f->m > 0) ISA_FN(few_quant)(q, f);
+    return true;
+}
+
+void b2_avx512bf16_bf16_gemm_wi8(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw,
+                                 int m, int k, float alpha, float beta, void *ws)
+{
+    const b2_few f = {y, ldy, m, k, ws, w, nw, B2_I8, alpha, beta, 0};
+    if (!few_quantised(q, &f, x)) b2_avx512_bf16_gemm_wi8(q, y, ldy, x, w, nw, m, k, alpha, beta, ws);
+}
+
+void b2_avx512bf16_bf16_gemm_wi4(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw,
+                                 int m, int k, float alpha, float beta, void *ws)
+{
+    const b2_few f = {y, ldy, m, k, ws, w, nw, B2_I4, alpha, beta, 0};
+    if (!few_quantised(q, &f, x)) b2_avx512_bf16_gemm_wi4(q, y, ldy, x, w, nw, m, k, alpha, beta, ws);
+}
+
 size_t b2_avx512bf16_bf16_gemm_ws(int m, int n, int k, int threads)
 {
     const size_t own = many_room(m, k / 2) * sizeof(float), wide = b2_avx512_bf16_gemm_ws(m, n, k, threads);

@@ -6,6 +6,7 @@
  * number of rows, of threads, or the neighbours in the batch. */
 #include "kernels/act.h"
 #include "kernels/cpu/gemm_many.h"
+#include "kernels/cpu/sweep.h"
 
 /* ---- forward, few outputs ------------------------------------------------------------------------------ */
 
@@ -14,9 +15,17 @@ static void pack_weights_turned(void *ctx, int64_t chunk, int worker)
     const gemm *g = ctx;
     int part = (int)chunk, at;
     const b2_rows *w = find_part(g, NR, &part, &at);
-    float *dst = g->packed + (size_t)chunk * NR * (size_t)g->k;
-    (void)worker;
-    pack_turned(dst, weight_row(g, w, part * NR), weight_stride(g), g->wf, b2_cut(w->n, NR, part), g->k);
+    float *dst = g->packed + (size_t)chunk * NR * (size_t)g->k, *local = g->local + (size_t)worker * g->each;
+    const int n = b2_cut(w->n, NR, part);
+    if (!quantised(g->wf)) {
+        pack_turned(dst, weight_row(g, w, part * NR), weight_stride(g), g->wf, n, g->k);
+        return;
+    }
+    for (int k0 = 0; k0 < g->k; k0 += KC, dst += KC * (size_t)panel_width(n)) {
+        const int len = g->k - k0 < KC ? g->k - k0 : KC;
+        widen_quant(local, KC, g, w, part * NR, n, k0, len);
+        pack_turned(dst, (const char *)local, KC * sizeof *local, B2_F32, n, len);
+    }
 }
 
 /* Rows i0.. of x from column k0 on, as f32; *ld their distance. */
@@ -87,9 +96,60 @@ static void prepare_row(void *ctx, int64_t row, int worker)
         prepare_step(to, x + c, g->k - c < 2 * VL ? g->k - c : 2 * VL, g->wf);
 }
 
+/* ---- few rows, quantised weights ---- */
+
+#if B2_ACT == 1
+static void fix_row(void *ctx, int64_t row, int worker)
+{
+    const gemm *g = ctx;
+    const b2_few f = {.m = g->m, .k = g->k, .x = g->packed};
+    (void)worker;
+    b2_few_fix(&f, (const uint16_t *)g->x + row * g->k, (int)row);
+}
+
+static void few_quant(b2_queue *q, gemm *g, const b2_few *f)
+{
+    b2_pool_run(q->pool, g->m, fix_row, g);
+    b2_avx2_few_quant(q, f);
+}
+#else
+/* Nothing is rounded: a weight row's floats are made once and meet all rows of x. */
+static void quant_task(void *ctx, int64_t chunk, int worker)
+{
+    const gemm *g = ctx;
+    int o = (int)chunk, at;
+    const b2_rows *w = find_part(g, 1, &o, &at);
+    const quant_row r = quant_row_at(g, w, o);
+    const float *x = g->x;
+    vf sum[B2_FEW_ROWS];
+    (void)worker;
+    for (int i = 0; i < g->m; i++) sum[i] = vzero();
+    for (int c = 0; c < g->k; c += VL) {
+        const int len = g->k - c < VL ? g->k - c : VL;
+        const vf v = load_quant(&r, g->wf, c, len);
+        for (int i = 0; i < g->m; i++) sum[i] = vfma(v, vget(x + (size_t)i * (size_t)g->k + c, len), sum[i]);
+    }
+    for (int i = 0; i < g->m; i++) {
+        float *y = g->y + (ptrdiff_t)i * g->ldy + at + o, v = g->alpha * vsum(sum[i]);
+        if (g->beta != 0) v += g->beta * *y;
+        *y = w->bias ? v + w->bias[o] : v;
+    }
+}
+
+static void few_quant(b2_queue *q, gemm *g, const b2_few *f)
+{
+    (void)f;
+    b2_pool_run(q->pool, g->n, quant_task, g);
+}
+#endif
+
 static void few_rows(b2_queue *q, gemm *g)
 {
     const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta, 0};
+    if (quantised(g->wf)) {
+        few_quant(q, g, &f);
+        return;
+    }
     b2_pool_run(q->pool, g->m, prepare_row, g);
     ISA_FN(few)(q, &f);
 }
@@ -127,6 +187,22 @@ void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2
 {
     gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_BF16;
+    forward(q, &g, ws);
+}
+
+void TIER_FN(gemm_wi8)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                       float alpha, float beta, void *ws)
+{
+    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_I8;
+    forward(q, &g, ws);
+}
+
+void TIER_FN(gemm_wi4)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                       float alpha, float beta, void *ws)
+{
+    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_I4;
     forward(q, &g, ws);
 }
 

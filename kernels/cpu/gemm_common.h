@@ -60,10 +60,10 @@ static inline int count_parts(const gemm *g, int step)
 
 static inline const char *weight_row(const gemm *g, const b2_rows *w, int row)
 {
-    return (const char *)w->w + (size_t)row * (size_t)g->k * b2_dtype_size(g->wf);
+    return (const char *)w->w + (size_t)row * b2_row_bytes(g->wf, g->k);
 }
 
-static inline size_t weight_stride(const gemm *g) { return (size_t)g->k * b2_dtype_size(g->wf); }
+static inline size_t weight_stride(const gemm *g) { return b2_row_bytes(g->wf, g->k); }
 
 /* A piece of k; an empty sum has one empty piece. */
 static inline int pieces(int k) { return k > KC ? b2_cuts(k, KC) : 1; }

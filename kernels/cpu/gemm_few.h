@@ -22,10 +22,21 @@ typedef struct b2_few {
 
 /* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the
  * elements of a step in order for f32 weights, the even ones first for bf16. Room for that, in floats. */
-static inline size_t b2_few_room(int m, int k) { return (size_t)m * (((size_t)k + 31) & ~(size_t)31); }
+static inline size_t b2_few_room(int m, int k) { return (size_t)m * (((size_t)k + 63) & ~(size_t)63); }
 /* y as gemm_w* define it. The sum of a row does not depend on the other rows or on m. */
 void b2_avx2_few(b2_queue *q, const b2_few *f);
 void b2_avx512_few(b2_queue *q, const b2_few *f);
 /* bf16 weights only; x is bf16 and in order. */
 void b2_avx512bf16_few(b2_queue *q, const b2_few *f);
+
+/* Quantised weights and bf16 x, which is in 16 bits of fixed point: first the steps, powers of two, f32 [groups
+ * of 64 columns][m]; then [groups][m][64] numbers, zeros beyond k. b2_few_room holds both. */
+static inline int b2_few_groups(int k) { return (k + 63) / 64; }
+static inline int16_t *b2_few_fixed(const b2_few *f)
+{
+    return (int16_t *)(uintptr_t)((const float *)f->x + (size_t)b2_few_groups(f->k) * (size_t)f->m);
+}
+void b2_few_fix(const b2_few *f, const uint16_t *x, int row); /* fills f->x's share of one row, x its bf16 */
+void b2_avx2_few_quant(b2_queue *q, const b2_few *f);
+void b2_avx512bf16_few_quant(b2_queue *q, const b2_few *f); /* those CPUs have VNNI */
 #endif

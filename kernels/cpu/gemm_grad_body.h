@@ -2,7 +2,7 @@
  * of them once when they are small, else by the task that needs them) and dy is read as it lies. dw: x and
  * dy are both packed. Sums run in order, cut every KC. */
 #include "kernels/act.h"
-#include "kernels/cpu/gemm_common.h"
+#include "kernels/cpu/gemm_quant.h"
 #include "kernels/cpu/sweep.h"
 
 enum {
@@ -28,8 +28,11 @@ static void pack_weight_columns(const gemm *g, float *dst, size_t panel, int o0,
     for (int done = 0, some; done < outs; done += some, o0 += some) {
         for (; o0 >= w->n; w++) o0 -= w->n;
         some = w->n - o0 < outs - done ? w->n - o0 : outs - done;
-        pack_straight_from(dst, panel, done, weight_row(g, w, o0) + (size_t)c0 * size, weight_stride(g),
-                           g->wf, n, some);
+        if (quantised(g->wf))
+            pack_quant_from(dst, panel, done, g, w, o0, some, c0, n);
+        else
+            pack_straight_from(dst, panel, done, weight_row(g, w, o0) + (size_t)c0 * size, weight_stride(g),
+                               g->wf, n, some);
     }
 }
 
@@ -110,19 +113,27 @@ static void dx_columns(void *ctx, int64_t chunk, int worker)
     }
 }
 
-/* sums[i] += dy[i, o..o+outs) times n columns of as many weight rows from p on. */
-static inline void add_outputs(const gemm *g, float *sums, const char *p, int o, const int outs, int n)
+/* Columns c.. (len of them) of row o of w. */
+static inline vf load_columns(const gemm *g, const b2_rows *w, int o, int c, int len)
 {
-    const size_t size = b2_dtype_size(g->wf), stride = weight_stride(g);
+    if (quantised(g->wf)) {
+        const quant_row r = quant_row_at(g, w, o);
+        return load_quant(&r, g->wf, c, len);
+    }
+    const char *at = weight_row(g, w, o) + (size_t)c * b2_dtype_size(g->wf);
+    return len == VL ? load_any(at, g->wf) : load_some(at, g->wf, len);
+}
+
+/* sums[i] += dy[i, first + o...] times n columns from c0 on of `outs` rows of w from o on. */
+static inline void add_outputs(const gemm *g, float *sums, const b2_rows *rows, int first, int o,
+                               const int outs, int c0, int n)
+{
     for (int c = 0; c < n; c += VL) {
         const int len = n - c < VL ? n - c : VL;
         vf w[DX_STEP];
-        for (int j = 0; j < outs; j++) {
-            const char *at = p + (size_t)j * stride + (size_t)c * size;
-            w[j] = len == VL ? load_any(at, g->wf) : load_some(at, g->wf, len);
-        }
+        for (int j = 0; j < outs; j++) w[j] = load_columns(g, rows, o + j, c0 + c, len);
         for (int i = 0; i < g->m; i++) {
-            const float *dy = g->dy + (size_t)i * (size_t)g->ldy + o;
+            const float *dy = g->dy + (size_t)i * (size_t)g->ldy + first + o;
             float *s = sums + i * DX_FEW_COLS + c;
             vf acc = vload(s);
             for (int j = 0; j < outs; j++) acc = vfma(w[j], vset1(dy[j]), acc);
@@ -140,11 +151,9 @@ static void dx_few(void *ctx, int64_t chunk, int worker)
     int at = 0;
     (void)worker;
     for (const b2_rows *w = g->w; w < g->w + g->nw; at += w++->n) {
-        const char *p = (const char *)w->w + (size_t)c0 * b2_dtype_size(g->wf);
         int o = 0;
-        for (; o + DX_STEP <= w->n; o += DX_STEP)
-            add_outputs(g, sums, p + (size_t)o * weight_stride(g), at + o, DX_STEP, n);
-        for (; o < w->n; o++) add_outputs(g, sums, p + (size_t)o * weight_stride(g), at + o, 1, n);
+        for (; o + DX_STEP <= w->n; o += DX_STEP) add_outputs(g, sums, w, at, o, DX_STEP, c0, n);
+        for (; o < w->n; o++) add_outputs(g, sums, w, at, o, 1, c0, n);
     }
     for (int r = 0; r < g->m; r++) {
         float *dx = g->y + (size_t)r * (size_t)g->k + c0;
@@ -182,6 +191,22 @@ void TIER_FN(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, co
 {
     gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_BF16;
+    input_gradient(q, &g, ws);
+}
+
+void TIER_FN(gemm_dx_wi8)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                          int k, float alpha, float beta, void *ws)
+{
+    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_I8;
+    input_gradient(q, &g, ws);
+}
+
+void TIER_FN(gemm_dx_wi4)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                          int k, float alpha, float beta, void *ws)
+{
+    gemm g = {.y = dx, .dy = dy, .ldy = ldy, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    g.wf = B2_I4;
     input_gradient(q, &g, ws);
 }
 

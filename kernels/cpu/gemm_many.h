@@ -4,7 +4,7 @@
  * used with floats and with pairs of bf16 that pass for floats. */
 #ifndef B2_KERNELS_CPU_GEMM_MANY_H
 #define B2_KERNELS_CPU_GEMM_MANY_H
-#include "kernels/cpu/gemm_common.h"
+#include "kernels/cpu/gemm_quant.h"
 
 enum { BLOCK = 96, BLOCK_PANELS = BLOCK / NR };
 
@@ -28,7 +28,8 @@ static void pack_x_turned(void *ctx, int64_t chunk, int worker)
 /* A task's weight rows: their first, how many, and where their outputs go. */
 typedef struct row_group {
     const char *w;
-    int outs;
+    const b2_rows *block;
+    int first, outs;
     float *y;
     const float *bias; /* or NULL */
 } row_group;
@@ -38,18 +39,17 @@ static inline row_group group_at(const gemm *g, int part)
     int at;
     const b2_rows *w = find_part(g, GROUP, &part, &at);
     const int o = part * GROUP;
-    return (row_group){weight_row(g, w, o), b2_cut(w->n, GROUP, part), g->y + at + o,
+    return (row_group){weight_row(g, w, o),         w, o, b2_cut(w->n, GROUP, part), g->y + at + o,
                        w->bias ? w->bias + o : NULL};
 }
 
 /* Asks for share i of n of rows o.. of the piece that comes after p: it is wanted when this one is done. */
 static inline void ask_ahead(const gemm *g, const row_group *r, int p, int o, int rows, int i, int n)
 {
-    const size_t size = b2_dtype_size(g->wf);
-    const int bytes = (p + 1) * KC < g->k ? b2_cut(g->k, KC, p + 1) * (int)size : 0;
+    const int bytes = (p + 1) * KC < g->k ? (int)b2_row_bytes(g->wf, b2_cut(g->k, KC, p + 1)) : 0;
+    const char *next = r->w + (size_t)(p + 1) * b2_row_bytes(g->wf, KC);
     for (int b = bytes * i / n & -64; b < bytes * (i + 1) / n; b += 64)
-        for (int j = o; j < o + rows; j++)
-            _mm_prefetch(r->w + (size_t)j * weight_stride(g) + (size_t)(p + 1) * KC * size + b, _MM_HINT_T1);
+        for (int j = o; j < o + rows; j++) _mm_prefetch(next + (size_t)j * weight_stride(g) + b, _MM_HINT_T1);
 }
 
 /* Piece p of the sums of panels i0..i1-1, [panel][GROUP][NR]. */
@@ -57,11 +57,14 @@ static inline void sum_piece(const gemm *g, const row_group *r, int p, int i0, i
                              float *local)
 {
     b2_tile t = {.cs = 1, .k = b2_cut(g->k, KC, p), .ldc = NR, .alpha = 1, .beta = p ? 1 : 0};
-    const char *rows = r->w + (size_t)p * KC * b2_dtype_size(g->wf);
+    const char *rows = r->w + (size_t)p * b2_row_bytes(g->wf, KC);
     const float *a = (const float *)(const void *)rows;
     t.rs = g->k;
     if (g->wf == B2_BF16) {
         widen_rows(local, KC, (const uint16_t *)(const void *)rows, (size_t)g->k, r->outs, t.k);
+        a = local, t.rs = KC;
+    } else if (quantised(g->wf)) {
+        widen_quant(local, KC, g, r->block, r->first, r->outs, p * KC, t.k);
         a = local, t.rs = KC;
     }
     for (int i = i0; i < i1; i++) {

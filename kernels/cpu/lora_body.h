@@ -18,7 +18,7 @@ static size_t gemm_room(size_t (*ws)(int, int, int, int), int m, int n, int k, i
 static void run_of_rows(b2_queue *q, float *y, int ldy, float *u, const act_t *x, const b2_lora_ab *l,
                         int rows, int n, int k, void *ws)
 {
-    const b2_rows a = {l->a, NULL, l->r}, b = {l->b, NULL, n};
+    const b2_rows a = {l->a, NULL, l->r, NULL}, b = {l->b, NULL, n, NULL};
     TIER_FN(gemm_wf32)(q, u, l->r, x, &a, 1, rows, k, 1, 0, ws);
     F32_FN(gemm_wf32)(q, y, ldy, u, &b, 1, rows, l->r, l->scale, 1, ws);
 }

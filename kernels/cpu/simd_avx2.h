@@ -148,6 +148,17 @@ static inline vf vraw_odd(vi r)
     return _mm256_castsi256_ps(_mm256_and_si256(r, _mm256_set1_epi32((int)0xFFFF0000)));
 }
 
+/* 8 quantised numbers as floats: bytes; nibbles `which` (0 to 3) of 8 words. */
+static inline vf vi8_load(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+static inline vf vi4_load(const char *words, int which)
+{
+    const __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)words));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_sll_epi32(v, _mm_cvtsi32_si128(28 - 4 * which)), 28));
+}
+
 /* Rows r[0..7] become columns. */
 static inline void vtranspose(vf r[VL])
 {

@@ -112,6 +112,17 @@ static inline vf vraw_odd(vi r)
     return _mm512_castsi512_ps(_mm512_and_si512(r, _mm512_set1_epi32((int)0xFFFF0000)));
 }
 
+/* 16 quantised numbers as floats: bytes; nibbles `which` (0 to 3) of 16 words. */
+static inline vf vi8_load(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline vf vi4_load(const char *words, int which)
+{
+    const __m512i v = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)words));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_sll_epi32(v, _mm_cvtsi32_si128(28 - 4 * which)), 28));
+}
+
 /* Rows r[0..15] become columns. */
 static inline void vtranspose(vf r[VL])
 {

@@ -2,9 +2,13 @@
  * does. TAKE_F32: the activation type does not matter, one function serves both tables. */
 TAKE(gemm_wf32)
 TAKE(gemm_wbf16)
+TAKE(gemm_wi8)
+TAKE(gemm_wi4)
 TAKE(gemm_ws)
 TAKE(gemm_dx_wf32)
 TAKE(gemm_dx_wbf16)
+TAKE(gemm_dx_wi8)
+TAKE(gemm_dx_wi4)
 TAKE(gemm_dx_ws)
 TAKE(gemm_dw)
 TAKE(gemm_dw_ws)

@@ -1,9 +1,26 @@
 /* Reference of the linear family: products with weight rows, their gradients, LoRA. */
 #include "kernels/act.h"
 
-static float weight_f32(const void *w, int64_t i) { return ((const float *)w)[i]; }
-static float weight_bf16(const void *w, int64_t i) { return b2_bf16_to_f32(((const b2_bf16 *)w)[i]); }
-typedef float (*weight_fn)(const void *w, int64_t i);
+/* Column c of row o, of k columns. */
+typedef float (*weight_fn)(const b2_rows *w, int o, int c, int k);
+static float weight_f32(const b2_rows *w, int o, int c, int k)
+{
+    return ((const float *)w->w)[(int64_t)o * k + c];
+}
+static float weight_bf16(const b2_rows *w, int o, int c, int k)
+{
+    return b2_bf16_to_f32(((const b2_bf16 *)w->w)[(int64_t)o * k + c]);
+}
+static float weight_i8(const b2_rows *w, int o, int c, int k)
+{
+    return (float)((const int8_t *)w->w)[(int64_t)o * k + c] * ((const float *)w->scale)[o];
+}
+static float weight_i4(const b2_rows *w, int o, int c, int k)
+{
+    const char *row = (const char *)w->w + (size_t)o * b2_row_bytes(B2_I4, k);
+    const b2_bf16 scale = ((const b2_bf16 *)w->scale)[(int64_t)o * (k / B2_I4_GROUP) + c / B2_I4_GROUP];
+    return (float)b2_i4_get(row, c) * b2_bf16_to_f32(scale);
+}
 
 /* beta 0 must not read what was there: it may be NaN. */
 static float kept(float old, float beta) { return beta == 0 ? 0 : beta * old; }
@@ -16,8 +33,7 @@ static inline void forward(float *y, int ldy, const act_t *x, const b2_rows *w, 
         for (int b = 0; b < nw; b++) {
             for (int o = 0; o < w[b].n; o++, out++) {
                 float sum = 0;
-                for (int c = 0; c < k; c++)
-                    sum += act_load(x[(int64_t)i * k + c]) * weight(w[b].w, (int64_t)o * k + c);
+                for (int c = 0; c < k; c++) sum += act_load(x[(int64_t)i * k + c]) * weight(&w[b], o, c, k);
                 *out = kept(*out, beta) + alpha * sum + (w[b].bias ? w[b].bias[o] : 0);
             }
         }
@@ -33,7 +49,7 @@ static inline void backward(float *dx, const float *dy, int ldy, const b2_rows *
         for (int c = 0; c < k; c++) out[c] = kept(out[c], beta);
         for (int b = 0; b < nw; b++) {
             for (int o = 0; o < w[b].n; o++, in++) {
-                for (int c = 0; c < k; c++) out[c] += alpha * *in * weight(w[b].w, (int64_t)o * k + c);
+                for (int c = 0; c < k; c++) out[c] += alpha * *in * weight(&w[b], o, c, k);
             }
         }
     }
@@ -51,6 +67,20 @@ void B2_REF(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_
 {
     (void)q, (void)ws;
     forward(y, ldy, x, w, nw, m, k, alpha, beta, weight_bf16);
+}
+
+void B2_REF(gemm_wi8)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                      float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    forward(y, ldy, x, w, nw, m, k, alpha, beta, weight_i8);
+}
+
+void B2_REF(gemm_wi4)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                      float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    forward(y, ldy, x, w, nw, m, k, alpha, beta, weight_i4);
 }
 
 size_t B2_REF(gemm_ws)(int m, int n, int k, int threads)
@@ -71,6 +101,20 @@ void B2_REF(gemm_dx_wbf16)(b2_queue *q, float *dx, const float *dy, int ldy, con
 {
     (void)q, (void)ws;
     backward(dx, dy, ldy, w, nw, m, k, alpha, beta, weight_bf16);
+}
+
+void B2_REF(gemm_dx_wi8)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                         int k, float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    backward(dx, dy, ldy, w, nw, m, k, alpha, beta, weight_i8);
+}
+
+void B2_REF(gemm_dx_wi4)(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                         int k, float alpha, float beta, void *ws)
+{
+    (void)q, (void)ws;
+    backward(dx, dy, ldy, w, nw, m, k, alpha, beta, weight_i4);
 }
 
 size_t B2_REF(gemm_dx_ws)(int m, int n, int k, int threads)

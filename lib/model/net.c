@@ -42,7 +42,7 @@ static b2_param_ref *add(builder *b, b2_param *p, const char *leaf, int rows, in
     b2_param_ref *r = &n->ref[n->refs++];
     memset(r, 0, sizeof *r);
     snprintf(r->name, sizeof r->name, "%s%s", b->prefix, leaf);
-    *p = (b2_param){NULL, B2_F32, rows, cols, NULL};
+    *p = (b2_param){NULL, B2_F32, rows, cols, NULL, NULL};
     r->param = p;
     r->part = b->part;
     r->rank = rows == 1 ? 1 : 2;

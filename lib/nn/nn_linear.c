@@ -33,7 +33,7 @@ static b2_wblocks one(const b2_param *w)
 
 static b2_param matrix(const float *p, int rows, int cols)
 {
-    const b2_param m = {p, B2_F32, rows, cols, NULL};
+    const b2_param m = {p, B2_F32, rows, cols, NULL, NULL};
     return m;
 }
 

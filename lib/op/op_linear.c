@@ -15,8 +15,9 @@ static bool blocks(b2_rows r[3], const b2_wblocks *w, int k)
     for (int i = 0; i < w->n; i++) {
         const b2_param *b = w->b[i];
         if (w->w[i]->cols != k || w->w[i]->type != w->w[0]->type) return false;
+        if (w->w[i]->type >= B2_I8 && !w->w[i]->scale) return false;
         if (b && (b->type != B2_F32 || b->cols != w->w[i]->rows)) return false;
-        r[i] = (b2_rows){w->w[i]->p, b ? b->p : NULL, w->w[i]->rows};
+        r[i] = (b2_rows){w->w[i]->p, b ? b->p : NULL, w->w[i]->rows, w->w[i]->scale};
     }
     return true;
 }
@@ -33,8 +34,9 @@ void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w,
     const b2_kernels *t = q->k[x->type];
     void *ws = b2_op_ws(&o, t->gemm_ws(m, n, k, q->threads));
     if (!b2_op_launch(&o)) return;
-    (w->w[0]->type == B2_F32 ? t->gemm_wf32 : t->gemm_wbf16)(q, y->p, y->ld, x->p, r, w->n, m, k, alpha, beta,
-                                                             ws);
+    void (*const by_format[])(b2_queue *, float *, int, const void *, const b2_rows *, int, int, int, float,
+                              float, void *) = {t->gemm_wf32, t->gemm_wbf16, t->gemm_wi8, t->gemm_wi4};
+    by_format[w->w[0]->type](q, y->p, y->ld, x->p, r, w->n, m, k, alpha, beta, ws);
     b2_op_end(&o, y);
 }
 
@@ -51,8 +53,10 @@ void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblock
     const b2_kernels *t = q->k[q->act];
     void *ws = b2_op_ws(&o, t->gemm_dx_ws(m, n, k, q->threads));
     if (!b2_op_launch(&o)) return;
-    (w->w[0]->type == B2_F32 ? t->gemm_dx_wf32 : t->gemm_dx_wbf16)(q, dx->p, dy->p, dy->ld, r, w->n, m, k,
-                                                                   alpha, beta, ws);
+    void (*const by_format[])(b2_queue *, float *, const float *, int, const b2_rows *, int, int, int, float,
+                              float,
+                              void *) = {t->gemm_dx_wf32, t->gemm_dx_wbf16, t->gemm_dx_wi8, t->gemm_dx_wi4};
+    by_format[w->w[0]->type](q, dx->p, dy->p, dy->ld, r, w->n, m, k, alpha, beta, ws);
     b2_op_end(&o, dx);
 }
 

@@ -31,7 +31,8 @@ static inline b2_tensor b2_scratch(b2_queue *q, b2_dtype t, int rows, int cols)
 typedef struct b2_param {
     const void *p;
     b2_dtype type;
-    int rows, cols; /* vectors: rows = 1 */
-    float *g;       /* gradient (accumulated), NULL: not wanted */
+    int rows, cols;    /* vectors: rows = 1 */
+    float *g;          /* gradient (accumulated), NULL: not wanted */
+    const void *scale; /* of I8 and I4, see b2_rows */
 } b2_param;
 #endif

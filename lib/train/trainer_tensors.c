@@ -166,7 +166,7 @@ void b2_trainer_bind(blip2_trainer *t, b2_arena *a)
         float *w = t->flat.w + x->at, *g = t->flat.g + x->at;
         if (x->slot < 0) {
             b2_param *p = t->net->ref[x->ref].param;
-            *p = (b2_param){w, B2_F32, p->rows, p->cols, g};
+            *p = (b2_param){w, B2_F32, p->rows, p->cols, g, NULL};
             continue;
         }
         b2_lora_slot *s = &t->net->slots[x->slot];
@@ -225,7 +225,7 @@ blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net 
     for (int i = 0; i < t->tensors; i++) {
         const b2_trained *x = &t->tensor[i];
         b2_param *p = (*out)->ref[x->ref].param;
-        if (x->slot < 0) *p = (b2_param){w + x->at, B2_F32, p->rows, p->cols, NULL};
+        if (x->slot < 0) *p = (b2_param){w + x->at, B2_F32, p->rows, p->cols, NULL, NULL};
     }
     if (t->o.trainable == BLIP2_TRAIN_ALL && tied_head(t)) (*out)->head.w[0] = (*out)->shared;
     return BLIP2_OK;

@@ -8,14 +8,23 @@
     ((size_t)256 << 20) /* weights that are read in turn while timing, so that none is in a cache */
 
 typedef struct lin {
-    ck_buf *x, *y, *w[3], *bias[3]; /* dx: y is dx, x is dy */
+    ck_buf *x, *y, *w[3], *bias[3], *scale[3]; /* dx: y is dx, x is dy */
     b2_rows rows[3];
     int nw, m, n, k, ld;
     float alpha, beta;
-    bool bf16;
+    b2_dtype wf;
     size_t turn_bytes;
     int turns;
 } lin;
+
+/* The weights' format stands at the end of the kernel's name. */
+static b2_dtype format_of(const ck *c)
+{
+    static const char *const names[] = {"_wf32", "_wbf16", "_wi8", "_wi4"};
+    for (int i = 0; i < 4; i++)
+        if (strstr(c->check->name, names[i])) return (b2_dtype)i;
+    return B2_F32;
+}
 
 static void take_turn(void *args, int i)
 {
@@ -24,20 +33,44 @@ static void take_turn(void *args, int i)
         l->rows[b].w = (const char *)l->w[b]->p + (size_t)(i % l->turns) * l->turn_bytes;
 }
 
+/* Scales of n quantised rows, or NULL; int4's have five significant bits, as the quantiser makes them. */
+static ck_buf *scales(ck *c, const lin *l, int n, double spread)
+{
+    if (l->wf < B2_I8) return NULL;
+    const bool i4 = l->wf == B2_I4;
+    ck_buf *s = ck_in(c, i4 ? CK_BF16 : CK_F32, i4 ? (int64_t)n * (l->k / B2_I4_GROUP) : n, 1);
+    for (int64_t i = 0; i < s->n; i++)
+        ck_set(s, i, spread * (i4 ? (16 + ck_below(c, 16)) / 256.0 : (1 + ck_uniform(c, 0.9)) / 127));
+    for (int64_t i = 0; i4 && i < s->n; i++) ((b2_bf16 *)s->p)[i] &= 0xFFF8;
+    return s;
+}
+
 /* Weights of up to three blocks; `cold`: many copies of the only one. */
 static void weights(ck *c, lin *l, const int *n, bool biased, bool cold)
 {
-    const ck_type type = l->bf16 ? CK_BF16 : CK_F32;
-    const double spread = 1.7 / sqrt(l->k);
+    static const ck_type types[] = {CK_F32, CK_BF16, CK_I8, CK_I8};
+    const double top = l->wf == B2_I8 ? 127.999 : 128, spread = 1.7 / sqrt(l->k > 0 ? l->k : 1);
+    const int64_t each = (int64_t)(b2_row_bytes(l->wf, l->k) / (l->wf < B2_I8 ? b2_dtype_size(l->wf) : 1));
     l->turns = 1;
     for (int b = 0; b < l->nw; b++) {
-        l->turn_bytes = (size_t)n[b] * (size_t)l->k * (l->bf16 ? 2 : 4);
+        l->turn_bytes = (size_t)n[b] * b2_row_bytes(l->wf, l->k);
         if (cold) l->turns = 1 + (int)(COLD_BYTES / l->turn_bytes);
-        l->w[b] = ck_in(c, type, (int64_t)n[b] * l->k * l->turns, spread);
+        l->w[b] = ck_in(c, types[l->wf], n[b] * each * l->turns, l->wf < B2_I8 ? spread : top);
         l->bias[b] = biased && (c->bench || ck_below(c, 3)) ? ck_in(c, CK_F32, n[b], 1) : NULL;
-        l->rows[b] = (b2_rows){l->w[b]->p, ck_ptr(l->bias[b]), n[b]};
+        l->scale[b] = scales(c, l, n[b], spread);
+        l->rows[b] = (b2_rows){l->w[b]->p, ck_ptr(l->bias[b]), n[b], ck_ptr(l->scale[b])};
         l->n += n[b];
     }
+}
+
+/* Weight [o, c] of block b. */
+static double weight(const lin *l, int b, int64_t o, int64_t c)
+{
+    const double *w = ck_was(l->w[b]), *scale = ck_was(l->scale[b]);
+    if (l->wf == B2_I8) return w[o * l->k + c] * scale[o];
+    if (l->wf < B2_I8) return w[o * l->k + c];
+    const char *row = (const char *)l->w[b]->p + o * (int64_t)b2_row_bytes(B2_I4, l->k);
+    return b2_i4_get(row, (int)c) * scale[o * (l->k / B2_I4_GROUP) + c / B2_I4_GROUP];
 }
 
 /* ---- y = x W^T ----------------------------------------------------------------------------------------- */
@@ -45,8 +78,9 @@ static void weights(ck *c, lin *l, const int *n, bool biased, bool cold)
 static void call_gemm(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
-    (l->bf16 ? k->gemm_wbf16 : k->gemm_wf32)(q, l->y->p, l->ld, l->x->p, l->rows, l->nw, l->m, l->k, l->alpha,
-                                             l->beta, ws);
+    void (*const by_format[])(b2_queue *, float *, int, const void *, const b2_rows *, int, int, int, float,
+                              float, void *) = {k->gemm_wf32, k->gemm_wbf16, k->gemm_wi8, k->gemm_wi4};
+    by_format[l->wf](q, l->y->p, l->ld, l->x->p, l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
 }
 
 static size_t ws_gemm(const b2_kernels *k, void *args, int threads)
@@ -61,12 +95,12 @@ static void want_gemm(void *args)
     const double *x = ck_was(l->x), *y = ck_was(l->y);
     int first = 0;
     for (int b = 0; b < l->nw; first += l->rows[b++].n) {
-        const double *w = ck_was(l->w[b]), *bias = ck_was(l->bias[b]);
+        const double *bias = ck_was(l->bias[b]);
         for (int64_t i = 0; i < l->m; i++) {
             for (int64_t o = 0; o < l->rows[b].n; o++) {
                 double sum = 0, size = 0;
                 for (int c = 0; c < l->k; c++) {
-                    const double p = x[i * l->k + c] * w[o * l->k + c];
+                    const double p = x[i * l->k + c] * weight(l, b, o, c);
                     sum += p;
                     size += fabs(p);
                 }
@@ -78,9 +112,13 @@ static void want_gemm(void *args)
     }
 }
 
+/* int4 has whole groups of columns. */
+static int columns(b2_dtype wf, int k) { return wf == B2_I4 ? (k + 63) / 64 * 64 : k; }
+
 static void gemm_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
 {
-    lin l = {.nw = nw, .m = m, .k = k, .alpha = 1, .bf16 = strcmp(c->check->name, "gemm_wbf16") == 0};
+    lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
+    k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
     if (!c->bench) l.beta = (float[]){0, 1, 1, 0.5f}[ck_below(c, 4)];
     weights(c, &l, n, true, cold);
@@ -89,7 +127,8 @@ static void gemm_case(ck *c, int m, const int *n, int nw, int k, int gap, bool c
     l.y = l.beta ? ck_inout(c, CK_F32, m, l.n, l.ld, 1) : ck_out(c, CK_F32, m, l.n, l.ld);
     ck_call call = {.args = &l, .call = call_gemm, .ws = ws_gemm, .want = want_gemm, .turn = take_turn};
     call.flops = 2.0 * m * l.n * k;
-    call.bytes = (double)l.n * k * (l.bf16 ? 2 : 4) + 4.0 * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
+    call.bytes = (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * l.n +
+                 (c->dtype ? 2.0 : 4.0) * m * k;
     snprintf(call.shape, sizeof call.shape, "%d x %d -> %d (%d blocks)%s", m, k, l.n, nw,
              cold ? " cold" : "");
     if (l.beta || l.alpha != 1) {
@@ -155,8 +194,10 @@ static void check_gemm(ck *c) { every_gemm(c, gemm_case); }
 static void call_dx(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
-    (l->bf16 ? k->gemm_dx_wbf16 : k->gemm_dx_wf32)(q, l->y->p, l->x->p, l->ld, l->rows, l->nw, l->m, l->k,
-                                                   l->alpha, l->beta, ws);
+    void (*const by_format[])(b2_queue *, float *, const float *, int, const b2_rows *, int, int, int, float,
+                              float,
+                              void *) = {k->gemm_dx_wf32, k->gemm_dx_wbf16, k->gemm_dx_wi8, k->gemm_dx_wi4};
+    by_format[l->wf](q, l->y->p, l->x->p, l->ld, l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
 }
 
 static size_t ws_dx(const b2_kernels *k, void *args, int threads)
@@ -175,13 +216,13 @@ static void want_dx(void *args)
     }
     int first = 0;
     for (int b = 0; b < l->nw; first += l->rows[b++].n) {
-        const double *w = ck_was(l->w[b]);
         for (int64_t i = 0; i < l->m; i++) {
             for (int64_t o = 0; o < l->rows[b].n; o++) {
                 const double d = l->alpha * dy[i * l->ld + first + o];
                 for (int c = 0; c < l->k; c++) {
-                    l->y->want[i * l->k + c] += d * w[o * l->k + c];
-                    l->y->mag[i * l->k + c] += fabs(d * w[o * l->k + c]);
+                    const double p = d * weight(l, b, o, c);
+                    l->y->want[i * l->k + c] += p;
+                    l->y->mag[i * l->k + c] += fabs(p);
                 }
             }
         }
@@ -190,7 +231,8 @@ static void want_dx(void *args)
 
 static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
 {
-    lin l = {.nw = nw, .m = m, .k = k, .alpha = 1, .bf16 = strcmp(c->check->name, "gemm_dx_wbf16") == 0};
+    lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
+    k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
     if (!c->bench) l.beta = (float)ck_below(c, 2);
     weights(c, &l, n, false, cold);
@@ -198,9 +240,10 @@ static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool col
     l.x = ck_in(c, CK_F32, (int64_t)m * l.ld, 1.7);
     l.y = l.beta ? ck_inout(c, CK_F32, m, k, k, 1) : ck_out(c, CK_F32, m, k, k);
     ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx, .turn = take_turn};
-    if (l.bf16) call.rounded = l.x;
+    if (l.wf != B2_F32) call.rounded = l.x;
     call.flops = 2.0 * m * l.n * k;
-    call.bytes = (double)l.n * k * (l.bf16 ? 2 : 4) + 4.0 * m * (l.n + k);
+    call.bytes =
+        (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * (l.n + k);
     snprintf(call.shape, sizeof call.shape, "%d x %d <- %d (%d blocks)%s", m, k, l.n, nw,
              cold ? " cold" : "");
     if (l.beta || l.alpha != 1) {
@@ -299,12 +342,18 @@ static void check_bias(ck *c)
 
 /* Sums of up to 6144 products in f32: a single accumulator strays sqrt(k)/2 half-steps, 2.4e-6 at worst, a
  * few 1e-7 in practice. No kernel may round an operand: that would show as 1e-3; the exception is
- * `rounded`. */
+ * `rounded`. x in fixed point (quantised weights, few rows, bf16) errs where an input is below 1/128 of the
+ * largest of its 64, by half a step, 2^-15 of the largest: 1e-6 of a sum of 64 for each such input, of which
+ * uniform ones have one in two sums. */
 const ck_check ck_linear[] = {
     {"gemm_wf32", "gemm_ws", check_gemm, {2e-6, 2e-6}},
     {"gemm_wbf16", "gemm_ws", check_gemm, {2e-6, 2e-6}},
+    {"gemm_wi8", "gemm_ws", check_gemm, {2e-6, 1e-5}},
+    {"gemm_wi4", "gemm_ws", check_gemm, {2e-6, 1e-5}},
     {"gemm_dx_wf32", "gemm_dx_ws", check_dx, {2e-6, 2e-6}},
     {"gemm_dx_wbf16", "gemm_dx_ws", check_dx, {2e-6, 2e-6}},
+    {"gemm_dx_wi8", "gemm_dx_ws", check_dx, {2e-6, 2e-6}},
+    {"gemm_dx_wi4", "gemm_dx_ws", check_dx, {2e-6, 2e-6}},
     {"gemm_dw", "gemm_dw_ws", check_dw, {2e-6, 2e-6}},
     {"bias_grad", NULL, check_bias, {1e-6, 1e-6}},
     {0},

@@ -9,7 +9,7 @@
 #define GUARD      256
 #define GUARD_BYTE 0xA5
 
-static size_t size_of(ck_type t) { return t == CK_BF16 ? 2 : t == CK_F64 ? 8 : 4; }
+static size_t size_of(ck_type t) { return t == CK_I8 ? 1 : t == CK_BF16 ? 2 : t == CK_F64 ? 8 : 4; }
 
 static void die(const char *what)
 {
@@ -111,6 +111,7 @@ static double get(ck_type t, const void *p, int64_t i)
     switch (t) {
     case CK_BF16: return b2_bf16_to_f32(((const b2_bf16 *)p)[i]);
     case CK_I32: return ((const int32_t *)p)[i];
+    case CK_I8: return ((const int8_t *)p)[i];
     case CK_F64: return ((const double *)p)[i];
     default: return ((const float *)p)[i];
     }
@@ -146,6 +147,7 @@ void ck_set(ck_buf *b, int64_t i, double value)
     switch (b->type) {
     case CK_BF16: ((b2_bf16 *)b->p)[i] = b2_f32_to_bf16((float)value); break;
     case CK_I32: ((int32_t *)b->p)[i] = (int32_t)value; break;
+    case CK_I8: ((int8_t *)b->p)[i] = (int8_t)value; break;
     case CK_F64: ((double *)b->p)[i] = value; break;
     default: ((float *)b->p)[i] = (float)value;
     }

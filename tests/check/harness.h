@@ -11,7 +11,14 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 
-typedef enum { CK_F32, CK_BF16, CK_I32, CK_F64, CK_ACT /* f32 or bf16, as the table under test */ } ck_type;
+typedef enum {
+    CK_F32,
+    CK_BF16,
+    CK_I32,
+    CK_F64,
+    CK_I8,
+    CK_ACT /* f32 or bf16, as the table under test */
+} ck_type;
 
 /* rows x ld elements, cols of each row are data: the rest is a hole that nobody may write. */
 typedef struct ck_buf {

@@ -60,7 +60,7 @@ static float *variable(rig *k, const char *name, int64_t n, double scale, float 
 
 static b2_param parameter(rig *k, const char *name, int rows, int cols, double scale)
 {
-    b2_param p = {NULL, B2_F32, rows, cols, NULL};
+    b2_param p = {NULL, B2_F32, rows, cols, NULL, NULL};
     p.p = variable(k, name, (int64_t)rows * cols, scale, &p.g);
     return p;
 }

@@ -1,0 +1,5 @@
+/* Products of few rows with quantised weights, VNNI. */
+#include <string.h>
+#define B2_ISA_TOKEN         avx512bf16
+#define QUANT_DOT(acc, a, b) _mm256_dpwssd_epi32(acc, a, b)
+#include "kernels/cpu/few_quant_body.h"
