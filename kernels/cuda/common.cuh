@@ -97,6 +97,13 @@ __device__ static inline void k_mma_bf16(float d[4], const uint32_t a[4], const 
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
+/* a*b + c of two pairs of bf16, each rounded once. */
+__device__ static inline uint32_t k_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t d;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+    return d;
+}
 #else
 #include "tests/cuda_host/emu.h"
 #endif
@@ -110,6 +117,18 @@ __device__ static inline float k_load(bf16 x) { return __bfloat162float(x); }
 template <class T> __device__ static inline T k_store(float x);
 template <> __device__ inline float k_store<float>(float x) { return x; }
 template <> __device__ inline bf16 k_store<bf16>(float x) { return __float2bfloat16_rn(x); }
+
+/* Two floats rounded to a pair of bf16, lo in the lower half. */
+__device__ static inline uint32_t k_pack_bf16(float lo, float hi)
+{
+    union {
+        bf16 h[2];
+        uint32_t u;
+    } x;
+    x.h[0] = __float2bfloat16_rn(lo);
+    x.h[1] = __float2bfloat16_rn(hi);
+    return x.u;
+}
 
 /* Sum and largest over a warp, in every lane; the order is fixed. */
 __device__ static inline float k_warp_sum(float x)

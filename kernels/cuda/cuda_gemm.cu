@@ -29,9 +29,9 @@ __device__ static inline void gemm_range(int length, int parts, int p, int *firs
     *end = min(*first + each * 32, length);
 }
 
-template <bool AA, bool BA, bool MMA, bool WIDE, class TA, class TB>
-__global__ void __launch_bounds__(256) gemm_kernel(gemm_view<TA> a, gemm_view<TB> b, gemm_out c, int m, int n,
-                                                   int length, int parts, float *part)
+template <bool AA, bool BA, bool MMA, bool WIDE, class VA, class VB>
+__global__ void __launch_bounds__(256)
+    gemm_kernel(VA a, VB b, gemm_out c, int m, int n, int length, int parts, float *part)
 {
     int first, end;
     gemm_range(length, parts, (int)blockIdx.z, &first, &end);
@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(256)
     gemm_store(c, (int)(at / n), (int)(at % n), sum);
 }
 
-template <bool AA, bool BA, bool MMA, class TA, class TB>
-static void gemm(b2_queue *q, const gemm_view<TA> &a, const gemm_view<TB> &b, const gemm_out &c, int m, int n,
-                 int length, int parts, void *ws)
+template <bool AA, bool BA, bool MMA, class VA, class VB>
+static void gemm(b2_queue *q, const VA &a, const VB &b, const gemm_out &c, int m, int n, int length,
+                 int parts, void *ws)
 {
     const int side = MMA ? (int)MMA_SIDE : (int)SIMT_SIDE;
     const dim3 grid(k_blocks(n, side), k_blocks(m, side), parts);
@@ -63,10 +63,10 @@ static void gemm(b2_queue *q, const gemm_view<TA> &a, const gemm_view<TB> &b, co
     if (m == 0 || n == 0) return;
     const bool wide = MMA && gemm_view_fits(a) && gemm_view_fits(b);
     if (wide) {
-        k_launch(q, (gemm_kernel<AA, BA, MMA, MMA, TA, TB>), grid, 256, 0, a, b, c, m, n, length, parts,
+        k_launch(q, (gemm_kernel<AA, BA, MMA, MMA, VA, VB>), grid, 256, 0, a, b, c, m, n, length, parts,
                  part);
     } else {
-        k_launch(q, (gemm_kernel<AA, BA, MMA, false, TA, TB>), grid, 256, 0, a, b, c, m, n, length, parts,
+        k_launch(q, (gemm_kernel<AA, BA, MMA, false, VA, VB>), grid, 256, 0, a, b, c, m, n, length, parts,
                  part);
     }
     if (parts > 1) k_launch(q, gemm_join_kernel, k_blocks((int64_t)m * n, 256), 256, 0, c, part, m, n, parts);
@@ -74,17 +74,14 @@ static void gemm(b2_queue *q, const gemm_view<TA> &a, const gemm_view<TB> &b, co
 
 /* ---- y = x w^T ---- */
 
-template <class T, class W>
-static void forward(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
-                    float alpha, float beta)
+template <class T, class VB>
+static void forward(b2_queue *q, const void *x, int m, const VB &b, const gemm_out &c)
 {
-    const gemm_view<T> a = gemm_view_of<T>(x, m, k, k);
-    const gemm_view<W> b = gemm_view_blocks<W>(w, nw, k);
-    const gemm_out c = gemm_biased_out(y, ldy, alpha, beta, w, nw);
+    const gemm_view<T> a = gemm_view_of<T>(x, m, b.cols, b.cols);
     if (m <= FEW_ROWS)
         few_rows(q, a, b, c);
     else
-        gemm<true, true, sizeof(T) == 2 && sizeof(W) == 2>(q, a, b, c, m, b.rows, k, 1, NULL);
+        gemm<true, true, sizeof(T) == 2 && view_narrow<VB>::VALUE>(q, a, b, c, m, b.rows, b.cols, 1, NULL);
 }
 
 template <class T>
@@ -92,14 +89,31 @@ static void gemm_wf32(b2_queue *q, float *y, int ldy, const void *x, const b2_ro
                       float alpha, float beta, void *ws)
 {
     (void)ws;
-    forward<T, float>(q, y, ldy, x, w, nw, m, k, alpha, beta);
+    forward<T>(q, x, m, gemm_view_blocks<float>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 template <class T>
 static void gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
                        float alpha, float beta, void *ws)
 {
     (void)ws;
-    forward<T, bf16>(q, y, ldy, x, w, nw, m, k, alpha, beta);
+    forward<T>(q, x, m, gemm_view_blocks<bf16>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
+}
+/* Tensor cores multiply the bytes themselves; the f32 loop has met their scales already. */
+template <class T>
+static void gemm_wi8(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                     float alpha, float beta, void *ws)
+{
+    (void)ws;
+    forward<T>(q, x, m, quant_view_blocks<int8_t>(w, nw, k),
+               sizeof(T) == 2 ? gemm_scaled_out(y, ldy, alpha, beta, w, nw)
+                              : gemm_biased_out(y, ldy, alpha, beta, w, nw));
+}
+template <class T>
+static void gemm_wi4(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+                     float alpha, float beta, void *ws)
+{
+    (void)ws;
+    forward<T>(q, x, m, quant_view_blocks<uint16_t>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 static size_t gemm_ws(int m, int n, int k, int threads)
 {
@@ -109,28 +123,47 @@ static size_t gemm_ws(int m, int n, int k, int threads)
 
 /* ---- dx = dy w: the terms run down w's rows ---- */
 
-template <bool MMA, class W>
-static void backward(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
-                     float alpha, float beta)
+template <bool MMA, class VA, class VB>
+static void backward(b2_queue *q, float *dx, const VA &dy, const VB &w, float alpha, float beta)
 {
-    const gemm_view<W> b = gemm_view_blocks<W>(w, nw, k);
-    const gemm_view<float> a = gemm_view_of<float>(dy, m, b.rows, ldy);
-    gemm<true, false, MMA>(q, a, b, gemm_plain_out(dx, k, alpha, beta), m, k, b.rows, 1, NULL);
+    gemm<true, false, MMA>(q, dy, w, gemm_plain_out(dx, w.cols, alpha, beta), dy.rows, w.cols, w.rows, 1,
+                           NULL);
 }
 
 template <class T>
 static void gemm_dx_wf32(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
                          int k, float alpha, float beta, void *ws)
 {
+    const gemm_view<float> b = gemm_view_blocks<float>(w, nw, k);
     (void)ws;
-    backward<false, float>(q, dx, dy, ldy, w, nw, m, k, alpha, beta);
+    backward<false>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
 template <class T>
 static void gemm_dx_wbf16(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
                           int k, float alpha, float beta, void *ws)
 {
+    const gemm_view<bf16> b = gemm_view_blocks<bf16>(w, nw, k);
     (void)ws;
-    backward<sizeof(T) == 2, bf16>(q, dx, dy, ldy, w, nw, m, k, alpha, beta);
+    backward<sizeof(T) == 2>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
+}
+template <class T>
+static void gemm_dx_wi8(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                        int k, float alpha, float beta, void *ws)
+{
+    const i8_view b = quant_view_blocks<int8_t>(w, nw, k);
+    (void)ws;
+    if constexpr (sizeof(T) == 2)
+        backward<true>(q, dx, scaled_view_of(dy, m, ldy, b), b, alpha, beta);
+    else
+        backward<false>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
+}
+template <class T>
+static void gemm_dx_wi4(b2_queue *q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m,
+                        int k, float alpha, float beta, void *ws)
+{
+    const i4_view b = quant_view_blocks<uint16_t>(w, nw, k);
+    (void)ws;
+    backward<sizeof(T) == 2>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
 static size_t gemm_dx_ws(int m, int n, int k, int threads)
 {
@@ -170,12 +203,28 @@ K_EXPORT(gemm_wbf16,
          (b2_queue * q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k, float alpha,
           float beta, void *ws),
          (q, y, ldy, x, w, nw, m, k, alpha, beta, ws))
+K_EXPORT(gemm_wi8,
+         (b2_queue * q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k, float alpha,
+          float beta, void *ws),
+         (q, y, ldy, x, w, nw, m, k, alpha, beta, ws))
+K_EXPORT(gemm_wi4,
+         (b2_queue * q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k, float alpha,
+          float beta, void *ws),
+         (q, y, ldy, x, w, nw, m, k, alpha, beta, ws))
 K_EXPORT_WS(gemm_ws, (int m, int n, int k, int threads), (m, n, k, threads))
 K_EXPORT(gemm_dx_wf32,
          (b2_queue * q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
           float alpha, float beta, void *ws),
          (q, dx, dy, ldy, w, nw, m, k, alpha, beta, ws))
 K_EXPORT(gemm_dx_wbf16,
+         (b2_queue * q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
+          float alpha, float beta, void *ws),
+         (q, dx, dy, ldy, w, nw, m, k, alpha, beta, ws))
+K_EXPORT(gemm_dx_wi8,
+         (b2_queue * q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
+          float alpha, float beta, void *ws),
+         (q, dx, dy, ldy, w, nw, m, k, alpha, beta, ws))
+K_EXPORT(gemm_dx_wi4,
          (b2_queue * q, float *dx, const float *dy, int ldy, const b2_rows *w, int nw, int m, int k,
           float alpha, float beta, void *ws),
          (q, dx, dy, ldy, w, nw, m, k, alpha, beta, ws))

@@ -4,7 +4,7 @@
  * the columns (ALONG: x and w of x w^T) or down the rows (w of dy w); f32 operands are rounded on the way. */
 #ifndef B2_KERNELS_CUDA_GEMM_MMA_CUH
 #define B2_KERNELS_CUDA_GEMM_MMA_CUH
-#include "kernels/cuda/gemm_view.cuh"
+#include "kernels/cuda/gemm_quant.cuh"
 
 enum { MMA_SIDE = 128, MMA_STEP = 32, MMA_THREADS = 256, MMA_PIECES = MMA_SIDE * MMA_STEP / 8 / MMA_THREADS };
 
@@ -20,20 +20,11 @@ template <bool ALONG> struct mma_tile {
     };
 };
 
-__device__ static inline uint32_t mma_pack(float lo, float hi)
+/* 8 elements of row r from column c on, of which `cols` exist, as bf16. */
+template <bool WIDE, class T>
+__device__ static inline uint4 view_piece(const gemm_view<T> &v, int r, int c, int cols)
 {
-    union {
-        bf16 h[2];
-        uint32_t u;
-    } x;
-    x.h[0] = __float2bfloat16_rn(lo);
-    x.h[1] = __float2bfloat16_rn(hi);
-    return x.u;
-}
-
-/* 8 elements of a row from column c on, of which `cols` exist, as bf16. */
-template <bool WIDE, class T> __device__ static inline uint4 mma_piece(const T *row, int c, int cols)
-{
+    const T *row = gemm_row(v, r);
     float x[8];
     if (!row || c >= cols) return make_uint4(0, 0, 0, 0);
     if (WIDE && c + 8 <= cols) {
@@ -43,12 +34,13 @@ template <bool WIDE, class T> __device__ static inline uint4 mma_piece(const T *
 #pragma unroll
         for (int j = 0; j < 8; j++) x[j] = c + j < cols ? k_load(row[c + j]) : 0.0f;
     }
-    return make_uint4(mma_pack(x[0], x[1]), mma_pack(x[2], x[3]), mma_pack(x[4], x[5]), mma_pack(x[6], x[7]));
+    return make_uint4(k_pack_bf16(x[0], x[1]), k_pack_bf16(x[2], x[3]), k_pack_bf16(x[4], x[5]),
+                      k_pack_bf16(x[6], x[7]));
 }
 
 /* This thread's pieces of the tile at `side` (first row or column of c) and `term`. */
-template <bool ALONG, bool WIDE, class T>
-__device__ static inline void mma_fetch(uint4 *piece, const gemm_view<T> &v, int side, int term, int end)
+template <bool ALONG, bool WIDE, class V>
+__device__ static inline void mma_fetch(uint4 *piece, const V &v, int side, int term, int end)
 {
     typedef mma_tile<ALONG> tile;
 #pragma unroll
@@ -56,10 +48,9 @@ __device__ static inline void mma_fetch(uint4 *piece, const gemm_view<T> &v, int
         const int at = (int)threadIdx.x + i * MMA_THREADS, r = at / tile::ROW_PIECES,
                   c = at % tile::ROW_PIECES * 8;
         if (ALONG) {
-            piece[i] = mma_piece<WIDE>(gemm_row(v, side + r), term + c, end);
+            piece[i] = view_piece<WIDE>(v, side + r, term + c, end);
         } else {
-            piece[i] =
-                mma_piece<WIDE>(term + r < end ? gemm_row(v, term + r) : (const T *)NULL, side + c, v.cols);
+            piece[i] = view_piece<WIDE>(v, term + r < end ? term + r : v.rows, side + c, v.cols);
         }
     }
 }
@@ -132,9 +123,8 @@ __device__ static inline void mma_write(const float (*sum)[4][4], int m0, int n0
 }
 
 /* c [m, n] of this block over the terms first..end-1. a's side is m, b's side is n. */
-template <bool AA, bool BA, bool WIDE, class TA, class TB, class OUT>
-__device__ static inline void mma_block(const gemm_view<TA> &a, const gemm_view<TB> &b, int m, int n,
-                                        int first, int end, OUT out)
+template <bool AA, bool BA, bool WIDE, class VA, class VB, class OUT>
+__device__ static inline void mma_block(const VA &a, const VB &b, int m, int n, int first, int end, OUT out)
 {
     SHARED_ARR(bf16, sa, 2 * mma_tile<AA>::SIZE);
     SHARED_ARR(bf16, sb, 2 * mma_tile<BA>::SIZE);

@@ -2,7 +2,7 @@
  * either type. A block makes 64 x 64 of c with 256 threads of 4 x 4, 16 terms at a time. */
 #ifndef B2_KERNELS_CUDA_GEMM_SIMT_CUH
 #define B2_KERNELS_CUDA_GEMM_SIMT_CUH
-#include "kernels/cuda/gemm_view.cuh"
+#include "kernels/cuda/gemm_quant.cuh"
 
 enum {
     SIMT_SIDE = 64,
@@ -13,17 +13,16 @@ enum {
 };
 
 /* This thread's elements of a tile; neighbours read neighbours. `along`: terms run along the columns. */
-template <bool ALONG, class T>
-__device__ static inline void simt_fetch(float *x, const gemm_view<T> &v, int side, int term, int end)
+template <bool ALONG, class V>
+__device__ static inline void simt_fetch(float *x, const V &v, int side, int term, int end)
 {
 #pragma unroll
     for (int i = 0; i < SIMT_EACH; i++) {
         const int at = (int)threadIdx.x + i * SIMT_THREADS;
         const int s = side + (ALONG ? at / SIMT_STEP : at % SIMT_SIDE),
                   k = term + (ALONG ? at % SIMT_STEP : at / SIMT_SIDE);
-        const T *row = k < end ? gemm_row(v, ALONG ? s : k) : (const T *)NULL;
-        const int c = ALONG ? k : s;
-        x[i] = row && c < v.cols ? k_load(row[c]) : 0.0f;
+        const int r = ALONG ? s : k, c = ALONG ? k : s;
+        x[i] = k < end && r < v.rows && c < v.cols ? view_element(v, r, c) : 0.0f;
     }
 }
 
@@ -52,9 +51,8 @@ __device__ static inline void simt_multiply(float (*sum)[4], const float *a, con
     }
 }
 
-template <bool AA, bool BA, class TA, class TB, class OUT>
-__device__ static inline void simt_block(const gemm_view<TA> &a, const gemm_view<TB> &b, int m, int n,
-                                         int first, int end, OUT out)
+template <bool AA, bool BA, class VA, class VB, class OUT>
+__device__ static inline void simt_block(const VA &a, const VB &b, int m, int n, int first, int end, OUT out)
 {
     SHARED_ARR(float, sa, 2 * SIMT_STEP * SIMT_LD);
     SHARED_ARR(float, sb, 2 * SIMT_STEP * SIMT_LD);

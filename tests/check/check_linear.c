@@ -229,6 +229,16 @@ static void want_dx(void *args)
     }
 }
 
+/* Of dy's element i, which CUDA's kernel for int8 multiplies with the scale of its weight row. */
+static float row_scale(void *args, int64_t i)
+{
+    const lin *l = args;
+    int64_t o = i % l->ld;
+    for (int b = 0; b < l->nw; o -= l->rows[b++].n)
+        if (o < l->rows[b].n) return ((const float *)l->rows[b].scale)[o];
+    return 1; /* between the rows */
+}
+
 static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
 {
     lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
@@ -241,6 +251,7 @@ static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool col
     l.y = l.beta ? ck_inout(c, CK_F32, m, k, k, 1) : ck_out(c, CK_F32, m, k, k);
     ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx, .turn = take_turn};
     if (l.wf != B2_F32) call.rounded = l.x;
+    if (l.wf == B2_I8) call.scale = row_scale;
     call.flops = 2.0 * m * l.n * k;
     call.bytes =
         (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * (l.n + k);

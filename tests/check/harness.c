@@ -125,15 +125,19 @@ const double *ck_was(ck_buf *b)
     return b->was;
 }
 
-void ck_round(ck_buf *b)
+void ck_round(const ck_call *call)
 {
+    ck_buf *b = call->rounded;
     float *x = b->p;
     free(b->was);
     b->was = NULL;
     if (!b->first) {
         b->first = need(malloc(b->bytes + 1));
         memcpy(b->first, x, b->bytes);
-        for (int64_t i = 0; i < b->n; i++) x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i]));
+        for (int64_t i = 0; i < b->n; i++) {
+            const float scale = call->scale ? call->scale(call->args, i) : 1;
+            x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i] * scale)) / scale;
+        }
     } else {
         memcpy(x, b->first, b->bytes);
         free(b->first);

@@ -267,6 +267,18 @@ static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2],
     memcpy(d, op.d, 16);
 }
 #define k_mma_bf16(d, a, b) emu_mma(d, a, b, __FILE__, __LINE__)
+/* The f32 sum in between is exact for the products and sums that kernels make of it. */
+static inline uint32_t k_fma_bf16x2(uint32_t a, uint32_t b, uint32_t c)
+{
+    union pair {
+        uint32_t u;
+        __nv_bfloat16 h[2];
+    } x = {a}, y = {b}, z = {c};
+    for (int i = 0; i < 2; i++)
+        z.h[i] = __float2bfloat16_rn(
+            fmaf(__bfloat162float(x.h[i]), __bfloat162float(y.h[i]), __bfloat162float(z.h[i])));
+    return z.u;
+}
 
 /* ---- launching ----------------------------------------------------------------------------------------- */
 template <class F> static void emu_thread(void *f) { (*(F *)f)(); }
