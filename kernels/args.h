@@ -6,6 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __CUDACC__
+#define B2_ANYWHERE __host__ __device__
+#else
+#define B2_ANYWHERE
+#endif
+
 /* F32 and BF16: also the index of a table. I8 and I4: weights alone, see b2_rows. */
 typedef enum { B2_F32 = 0, B2_BF16 = 1, B2_I8 = 2, B2_I4 = 3 } b2_dtype;
 enum { B2_I4_GROUP = 64 }; /* columns that share a scale */
@@ -23,7 +29,7 @@ static inline size_t b2_scale_bytes(b2_dtype t, int cols)
 }
 /* Column c of an I4 row: a group is 16 little-endian words of 16 bits; word l holds columns l, 16+l, 32+l,
  * 48+l, the first in its lowest four bits, each in two's complement. */
-static inline int b2_i4_get(const void *row, int c)
+B2_ANYWHERE static inline int b2_i4_get(const void *row, int c)
 {
     const unsigned char *p = (const unsigned char *)row + c / 64 * 32 + c % 16 * 2;
     const unsigned word = p[0] | (unsigned)p[1] << 8;

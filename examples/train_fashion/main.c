@@ -91,8 +91,8 @@ int main(int argc, char **argv)
          "{} stands for the question (default \"" BLIP2_PROMPT_TEMPLATE "\")", false, false},
         {"base-model-name", OPTION_TEXT, &s.base_model_name, "NAME", 0, 0, "name of the base in the adapter",
          false, false},
-        {"dtype", OPTION_CHOICE, &s.dtype, "file|f32|float32|bf16|bfloat16", 0, 0, "of the frozen weights",
-         false, false},
+        {"dtype", OPTION_CHOICE, &s.dtype, "file|f32|float32|bf16|bfloat16|int8|int4", 0, 0,
+         "of the frozen weights", false, false},
         {"plan", OPTION_FLAG, &s.plan, NULL, 0, 0, "print the memory it would take, and stop", false, false},
         DEVICE_OPTIONS(s.device),
     };

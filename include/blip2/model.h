@@ -13,9 +13,11 @@ extern "C" {
 typedef enum blip2_dtype {
     BLIP2_DTYPE_FILE = 0, /* as the file holds it (f16 becomes f32) */
     BLIP2_DTYPE_F32 = 1,  /* nothing is rounded */
-    BLIP2_DTYPE_BF16 = 2  /* bf16 weights and inputs of linears; everything else f32 */
+    BLIP2_DTYPE_BF16 = 2, /* bf16 weights and inputs of linears; everything else f32 */
+    BLIP2_DTYPE_INT8 = 3, /* as BF16, with linears' weights in int8, a scale for each output row */
+    BLIP2_DTYPE_INT4 = 4  /* in int4, a scale for 64 columns of a row; what has not whole groups stays wide */
 } blip2_dtype;
-/* "f32", "float32", "bf16", "bfloat16", "file"; anything else is BLIP2_ERR_ARGUMENT. */
+/* "f32", "float32", "bf16", "bfloat16", "int8", "int4", "file"; anything else is BLIP2_ERR_ARGUMENT. */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out,
                                                           blip2_error *err);
 
@@ -24,11 +26,17 @@ typedef struct blip2_model blip2_model; /* any number of threads and sessions */
 typedef struct blip2_model_options {
     size_t size;
     blip2_dtype dtype;
+    /* INT8, INT4: linears with one of these names in theirs, between dots, stay bf16 ("wo,lm_head,encoder");
+     * NULL: BLIP2_KEEP_WIDE. Embeddings, norms, biases and the patch embedding always do. What a folder holds
+     * quantised is taken as it is, whatever dtype says. */
+    const char *keep;
 } blip2_model_options;
 #define BLIP2_MODEL_OPTIONS_INIT                                                                             \
     {                                                                                                        \
-        sizeof(blip2_model_options), BLIP2_DTYPE_FILE                                                        \
+        sizeof(blip2_model_options), BLIP2_DTYPE_FILE, NULL                                                  \
     }
+/* Flan-T5's wo has outliers that 8 bits lose; lm_head and the Q-Former are small, and close to the answer. */
+#define BLIP2_KEEP_WIDE "wo,lm_head,qformer"
 
 /* dir: config.json, model.safetensors (or index and shards), preprocessor_config.json, tokenizer files; a
  * cache snapshot of links is fine. Matrices in f32 or bf16 are used where they lie in the mapped file.
@@ -43,12 +51,25 @@ typedef struct blip2_model_info {
     size_t size;
     int64_t parameters;
     size_t weight_bytes;     /* mapped and copied */
-    blip2_dtype dtype;       /* F32 or BF16 */
+    blip2_dtype dtype;       /* of inputs of linears: F32 or BF16 */
     int image_size, queries; /* pixels a side; image tokens */
     int hidden, vocab;       /* of the language model */
     int vit_layers, qformer_layers, encoder_layers, decoder_layers;
+    int int8_tensors, int4_tensors; /* matrices in memory in these formats */
 } blip2_model_info;
 BLIP2_API void blip2_model_get_info(const blip2_model *m, blip2_model_info *info); /* set info->size first */
+/* Matrices that could be quantised, by the name that `keep` knows them by ("qkv", "wo", "qformer"). */
+typedef struct blip2_matrix_kind {
+    char name[32];
+    int tensors;
+    int64_t parameters;
+    double error; /* of their weights in the format asked for: rms of the change, relative to their rms */
+} blip2_matrix_kind;
+/* Fills up to `capacity` kinds, *count = how many there are. dtype: INT8 or INT4. Quantises everything
+ * once: takes seconds for a large model. */
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype,
+                                                          blip2_matrix_kind *kinds, int capacity, int *count,
+                                                          blip2_error *err);
 /* The model's tokenizer, or NULL when the folder has none. Lives as long as the model. */
 BLIP2_API const blip2_tokenizer *blip2_model_tokenizer(const blip2_model *m);
 
@@ -58,7 +79,7 @@ BLIP2_API const blip2_tokenizer *blip2_model_tokenizer(const blip2_model *m);
 typedef struct blip2_init_options {
     size_t size;
     const char *preset, *config_path, *tokenizer_path;
-    blip2_dtype dtype; /* FILE means BF16 */
+    blip2_dtype dtype; /* F32 or BF16; FILE means BF16 */
     uint64_t seed;
     int threads; /* 0: as many as this process may use; the weights do not depend on it */
 } blip2_init_options;

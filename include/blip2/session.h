@@ -101,6 +101,25 @@ BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_session_trace(blip2_session *s, co
                                                             const blip2_request *request, const char *path,
                                                             blip2_answer *answer, blip2_error *err);
 
+/* How far two sets of weights stray: sums over the tokens of answers. */
+typedef struct blip2_drift {
+    size_t size;
+    int64_t tokens, same; /* same: `other` would have chosen the same */
+    double kl;            /* sum of KL(wide || other) of the next token's distribution, in nats */
+    double squares; /* sum of the mean square, over the vocabulary, of the difference of log-probabilities */
+    double largest; /* difference of a log-probability, where wide gives more than 1e-4 */
+} blip2_drift;
+#define BLIP2_DRIFT_INIT                                                                                     \
+    {                                                                                                        \
+        sizeof(blip2_drift), 0, 0, 0, 0, 0                                                                   \
+    }
+/* Encodes the picture with both sessions, answers with `wide`, leads `other` along the same tokens, and adds
+ * what their logits differ to *sum. Models of the same configuration; the request's features are ignored. */
+BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_session_drift(blip2_session *wide, blip2_session *other,
+                                                            const blip2_image *image,
+                                                            const blip2_request *request, blip2_drift *sum,
+                                                            blip2_error *err);
+
 /* "Question: {} Answer: " with the question put in. Writes a NUL; *size = bytes without it; buffer may be
  * NULL. */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_prompt_format(const char *prompt_template, const char *question,

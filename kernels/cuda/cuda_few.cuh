@@ -6,10 +6,10 @@
 
 enum { FEW_ROWS = 16, FEW_WARPS = 8, FEW_COLUMNS = 8, FEW_AHEAD = 4 };
 
-/* ---- tensor cores without shared memory: 8 columns a block, the terms dealt to its 8 warps. A lane holds some
- * terms of its row of x and of its row of w; which pairs of terms an instruction multiplies with each other
- * does not matter, as long as both sides agree. A policy says which TERMS a warp takes at a time, how a lane
- * loads its part of w, and how it multiplies. ---- */
+/* ---- tensor cores without shared memory: 8 columns a block, the terms dealt to its 8 warps. A lane holds
+ * some terms of its row of x and of its row of w; which pairs of terms an instruction multiplies with each
+ * other does not matter, as long as both sides agree. A policy says which TERMS a warp takes at a time,
+ * how a lane loads its part of w, and how it multiplies. ---- */
 
 /* N elements of bf16 from k on, 8 or 4; none there: zeros. */
 __device__ static inline uint4 few_eight(const bf16 *row, int k, int length)

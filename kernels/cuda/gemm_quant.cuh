@@ -13,7 +13,8 @@ template <> struct view_narrow<gemm_view<float>> {
     enum { VALUE = 0 };
 };
 
-/* Elements of v are bytes or words; cols are columns. scale: f32 [rows] or bf16 [rows, cols/64] of a block. */
+/* Elements of v are bytes or words; cols are columns. scale: f32 [rows] or bf16 [rows, cols/64] of a
+ * block. */
 template <class Q> struct quant_view {
     gemm_view<Q> v;
     const void *scale[3];
@@ -85,17 +86,18 @@ template <bool WIDE> __device__ static inline uint4 view_piece(const i4_view &q,
     const uint16_t *row = gemm_row(q.v, r);
     if (!row || c >= cols) return make_uint4(0, 0, 0, 0);
     const float s = i4_scale(q, r, c / B2_I4_GROUP);
-    if (WIDE) { /* whole groups: 8 words, one nibble of each */
+    if constexpr (WIDE) { /* whole groups: 8 words, one nibble of each */
         const uint4 w = *(const uint4 *)(const void *)(row + c / B2_I4_GROUP * 16 + c % 16);
         const int n = c % B2_I4_GROUP / 16;
         const uint32_t ss = k_pack_bf16(s, s);
         return make_uint4(i4_pair(w.x, n, ss), i4_pair(w.y, n, ss), i4_pair(w.z, n, ss), i4_pair(w.w, n, ss));
-    }
-    float f[8];
+    } else {
+        float f[8];
 #pragma unroll
-    for (int j = 0; j < 8; j++) f[j] = (float)b2_i4_get(row, c + j) * s;
-    return make_uint4(k_pack_bf16(f[0], f[1]), k_pack_bf16(f[2], f[3]), k_pack_bf16(f[4], f[5]),
-                      k_pack_bf16(f[6], f[7]));
+        for (int j = 0; j < 8; j++) f[j] = (float)b2_i4_get(row, c + j) * s;
+        return make_uint4(k_pack_bf16(f[0], f[1]), k_pack_bf16(f[2], f[3]), k_pack_bf16(f[4], f[5]),
+                          k_pack_bf16(f[6], f[7]));
+    }
 }
 
 /* One element of a row that is there, exactly. */

@@ -213,6 +213,7 @@ static blip2_status step(blip2_session *s, row *rows, int n, int t, int at, b2_t
     if (sink && sink->logits)
         b2_download(&s->q, sink->logits + (size_t)at * vocab, s->logits.p, vocab * sizeof(float));
     B2_TRY(b2_queue_finish(&s->q, e));
+    if (sink && sink->led && at < sink->n_led) s->chosen[0] = sink->led[at];
     for (int b = 0; b < n; b++) {
         s->ids[b] = rows[b].done ? s->net->c.t5.pad : s->chosen[b];
         if (!rows[b].done) B2_TRY(take_token(s, &rows[b], b, e));

@@ -69,9 +69,11 @@ void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps
 
 /* What a traced generation collects; NULL members are not wanted. */
 typedef struct b2_trace_sink {
-    float *encoder; /* [t, d] */
-    float *logits;  /* [max_new, vocab] */
-    int t;          /* encoder rows, filled in */
+    float *encoder;     /* [t, d] */
+    float *logits;      /* [max_new, vocab] */
+    int t;              /* encoder rows, filled in */
+    const int32_t *led; /* tokens that the answer takes, whatever the logits say; NULL: its own */
+    int n_led;
 } b2_trace_sink;
 blip2_status b2_session_generate_traced(blip2_session *s, const blip2_request *r, int n, blip2_answer *a,
                                         b2_trace_sink *sink, blip2_error *e);

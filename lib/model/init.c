@@ -171,6 +171,8 @@ blip2_status blip2_model_init(const char *dir, const blip2_init_options *o, blip
         B2_TRY(b2_config_preset(&c, o->preset, err));
     else
         B2_TRY(b2_config_load(&c, o->config_path, err));
+    if (o->dtype > BLIP2_DTYPE_BF16)
+        return b2_fail(err, BLIP2_ERR_ARGUMENT, "blip2_init_options.dtype: expected f32, bf16 or file");
     const b2_st_dtype t = o->dtype == BLIP2_DTYPE_F32 ? B2_ST_F32 : B2_ST_BF16;
     B2_TRY(b2_make_dirs(dir, err));
     b2_sweep_leftovers(dir, NULL);

@@ -9,10 +9,8 @@ blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out, blip2_error *
     static const struct {
         const char *name;
         blip2_dtype type;
-    } known[] = {{"f32", BLIP2_DTYPE_F32},
-                 {"float32", BLIP2_DTYPE_F32},
-                 {"bf16", BLIP2_DTYPE_BF16},
-                 {"bfloat16", BLIP2_DTYPE_BF16},
+    } known[] = {{"f32", BLIP2_DTYPE_F32},       {"float32", BLIP2_DTYPE_F32}, {"bf16", BLIP2_DTYPE_BF16},
+                 {"bfloat16", BLIP2_DTYPE_BF16}, {"int8", BLIP2_DTYPE_INT8},   {"int4", BLIP2_DTYPE_INT4},
                  {"file", BLIP2_DTYPE_FILE}};
     for (size_t i = 0; text && i < sizeof known / sizeof *known; i++) {
         if (strcmp(known[i].name, text)) continue;
@@ -20,7 +18,7 @@ blip2_status blip2_dtype_parse(const char *text, blip2_dtype *out, blip2_error *
         return BLIP2_OK;
     }
     return b2_fail(err, BLIP2_ERR_ARGUMENT,
-                   "dtype: expected f32 (float32), bf16 (bfloat16) or file, found \"%s\"",
+                   "dtype: expected f32 (float32), bf16 (bfloat16), int8, int4 or file, found \"%s\"",
                    text ? text : "(null)");
 }
 
@@ -43,7 +41,7 @@ static blip2_status open_tokenizer(blip2_model *m, blip2_error *e)
     return BLIP2_OK;
 }
 
-static blip2_status open_parts(blip2_model *m, const char *dir, blip2_dtype dtype, blip2_error *e)
+static blip2_status open_parts(blip2_model *m, const char *dir, const blip2_model_options *o, blip2_error *e)
 {
     m->dir = b2_strdup(dir);
     char *config = m->dir ? b2_path_join(dir, "config.json") : NULL;
@@ -55,7 +53,7 @@ static blip2_status open_parts(blip2_model *m, const char *dir, blip2_dtype dtyp
     B2_TRY(b2_st_open_model(&m->file, dir, e));
     b2_account_add(b2_device_host(m->device), b2_st_mapped_bytes(m->file));
     m->weight_bytes = b2_st_mapped_bytes(m->file);
-    B2_TRY(b2_weights_bind(m, dtype, e));
+    B2_TRY(b2_weights_bind(m, o, e));
     B2_TRY(b2_model_place(m, e));
     B2_TRY(b2_preprocess_load(&m->prep, dir, m->config.vit.image, e));
     B2_TRY(open_tokenizer(m, e));
@@ -77,7 +75,7 @@ blip2_status blip2_model_open(blip2_device *d, const char *dir, const blip2_mode
     if (!m) return B2_NOMEM(err, "a model");
     m->refs = 1;
     m->device = b2_device_ref(d);
-    const blip2_status s = open_parts(m, dir, o->dtype, err);
+    const blip2_status s = open_parts(m, dir, o, err);
     if (s != BLIP2_OK) {
         blip2_model_close(m);
         return s;
@@ -125,6 +123,8 @@ void blip2_model_get_info(const blip2_model *m, blip2_model_info *info)
         const b2_param_ref *r = &m->net->ref[i];
         if (!(tied && r->linear == &m->net->head))
             info->parameters += (int64_t)r->param->rows * r->param->cols;
+        info->int8_tensors += r->param->type == B2_I8;
+        info->int4_tensors += r->param->type == B2_I4;
     }
 }
 

@@ -6,10 +6,11 @@
 
 enum { APART = 256 }; /* every tensor begins on a multiple */
 
-static size_t bytes_of(const b2_param *p)
-{
-    return ((size_t)p->rows * (size_t)p->cols * b2_dtype_size(p->type) + APART - 1) / APART * APART;
-}
+static size_t apart(size_t n) { return (n + APART - 1) / APART * APART; }
+
+static size_t weight_bytes(const b2_param *p) { return (size_t)p->rows * b2_row_bytes(p->type, p->cols); }
+static size_t scale_bytes(const b2_param *p) { return (size_t)p->rows * b2_scale_bytes(p->type, p->cols); }
+static size_t bytes_of(const b2_param *p) { return apart(weight_bytes(p)) + apart(scale_bytes(p)); }
 
 /* Order of the upload: the refs, but all blocks of a linear where its first one stands. */
 static int *upload_order(const b2_net *n)
@@ -43,9 +44,14 @@ static blip2_status upload_all(blip2_model *m, const int *order, blip2_error *e)
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param *from = m->net->ref[order[i]].param;
         if (!from->p || tied_head(m->net, order[i])) continue;
-        b2_upload(&q, to, from->p, (size_t)from->rows * (size_t)from->cols * b2_dtype_size(from->type));
-        m->run->ref[order[i]].param->p = to;
-        to += bytes_of(from);
+        b2_param *run = m->run->ref[order[i]].param;
+        b2_upload(&q, to, from->p, weight_bytes(from));
+        run->p = to;
+        to += apart(weight_bytes(from));
+        if (!from->scale) continue;
+        b2_upload(&q, to, from->scale, scale_bytes(from));
+        run->scale = to;
+        to += apart(scale_bytes(from));
     }
     if (m->net->head.w[0].p == m->net->shared.p) m->run->head.w[0] = m->run->shared;
     const blip2_status s = b2_queue_finish(&q, e);

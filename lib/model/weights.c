@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/half.h"
 #include "base/rng.h"
+#include "model/quantise.h"
 #include "model/weights.h"
 
 static const char *const shared_names[] = {"language_model.shared.weight",
@@ -26,24 +27,38 @@ static void shape_text(char *out, size_t n, int rank, const int64_t *shape)
     if (at < n) snprintf(out + at, n - at, "]");
 }
 
+/* I8 or I4 for a tensor stored so, else F32. */
+static b2_dtype stored_type(const b2_st_tensor *t, const b2_param_ref *r)
+{
+    if (!t || !r->linear) return B2_F32;
+    return t->dtype == B2_ST_I8 ? B2_I8 : t->dtype == B2_ST_U8 ? B2_I4 : B2_F32;
+}
+
+static blip2_status check_shape(const b2_st_tensor *t, int rank, const int64_t *shape, blip2_error *e)
+{
+    char want[96], have[96];
+    bool same = t->rank == rank;
+    for (int i = 0; same && i < rank; i++) same = t->shape[i] == shape[i];
+    if (same) return BLIP2_OK;
+    shape_text(want, sizeof want, rank, shape);
+    shape_text(have, sizeof have, t->rank, t->shape);
+    return b2_fail(e, BLIP2_ERR_SHAPE, "%s: tensor \"%s\": expected shape %s (from config.json), found %s",
+                   t->file, t->name, want, have);
+}
+
 static blip2_status check_tensor(const b2_st_tensor *t, const b2_param_ref *r, const char *dir,
                                  blip2_error *e)
 {
-    char want[96], have[96];
+    char want[96];
     if (!t) {
         shape_text(want, sizeof want, r->rank, r->shape);
         return b2_fail(e, BLIP2_ERR_CONFIG, "%s: tensor \"%s\" %s is missing from the weights", dir, r->name,
                        want);
     }
-    bool same = t->rank == r->rank;
-    for (int i = 0; same && i < r->rank; i++) same = t->shape[i] == r->shape[i];
-    if (!same) {
-        shape_text(want, sizeof want, r->rank, r->shape);
-        shape_text(have, sizeof have, t->rank, t->shape);
-        return b2_fail(e, BLIP2_ERR_SHAPE,
-                       "%s: tensor \"%s\": expected shape %s (from config.json), found %s", t->file, t->name,
-                       want, have);
-    }
+    const b2_dtype q = stored_type(t, r);
+    const int64_t narrow[] = {r->param->rows, (int64_t)b2_row_bytes(q, r->param->cols)};
+    if (q >= B2_I8) return check_shape(t, 2, narrow, e);
+    B2_TRY(check_shape(t, r->rank, r->shape, e));
     if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
         return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s",
                        t->file, t->name, t->dtype_name);
@@ -92,11 +107,12 @@ static void convert_chunk(void *ctx, int64_t chunk, int worker)
     }
 }
 
-/* Memory of the model's own for p. t: what it is made from, for the message. */
+/* Memory of the model's own for p, a quantised one's scales behind it. t: what it is made from, for the
+ * message. */
 static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type, void **out,
                              blip2_error *e)
 {
-    const size_t bytes = (size_t)p->rows * (size_t)p->cols * b2_dtype_size(type);
+    const size_t bytes = (size_t)p->rows * (b2_row_bytes(type, p->cols) + b2_scale_bytes(type, p->cols));
     void *to = b2_account_alloc(b2_device_host(m->device), bytes);
     if (!to)
         return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)",
@@ -106,6 +122,7 @@ static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t,
     m->weight_bytes += bytes;
     p->p = *out = to;
     p->type = type;
+    p->scale = type >= B2_I8 ? (const char *)to + (size_t)p->rows * b2_row_bytes(type, p->cols) : NULL;
     return BLIP2_OK;
 }
 
@@ -129,8 +146,45 @@ static b2_dtype target_type(const blip2_model *m, const b2_param_ref *r, const b
     return t->dtype == B2_ST_BF16 ? B2_BF16 : B2_F32;
 }
 
+/* A tensor that the file holds quantised: its numbers where they lie, int8's scales as the kernels want
+ * them. */
+static blip2_status bind_quantised(blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t,
+                                   blip2_error *e)
+{
+    char name[128];
+    const b2_dtype type = stored_type(t, r);
+    b2_param *p = r->param;
+    const int64_t shape[] = {p->rows, p->cols / B2_I4_GROUP};
+    const b2_st_dtype want = type == B2_I8 ? B2_ST_F32 : B2_ST_BF16;
+    b2_scale_name(r->name, type, name, sizeof name);
+    const b2_st_tensor *s = b2_st_find(m->file, name);
+    if (!s)
+        return b2_fail(e, BLIP2_ERR_CONFIG, "%s: tensor \"%s\" is %s, its scales \"%s\" are missing", t->file,
+                       t->name, t->dtype_name, name);
+    if (s->dtype != want)
+        return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected %s, found %s", s->file, name,
+                       b2_st_dtype_name(want), s->dtype_name);
+    if (type == B2_I4 && p->cols % B2_I4_GROUP)
+        return b2_fail(e, BLIP2_ERR_SHAPE, "%s: tensor \"%s\": int4 needs a multiple of %d columns, found %d",
+                       t->file, t->name, B2_I4_GROUP, p->cols);
+    B2_TRY(check_shape(s, type == B2_I8 ? 1 : 2, shape, e));
+    p->p = t->data;
+    p->type = type;
+    p->scale = s->data;
+    if (type == B2_I4) return BLIP2_OK;
+    float *to = b2_account_alloc(b2_device_host(m->device), (size_t)p->rows * sizeof *to);
+    if (!to) return B2_NOMEM(e, "scales of weights");
+    m->copies[m->n_copies] = to;
+    m->copy_bytes[m->n_copies++] = (size_t)p->rows * sizeof *to;
+    memcpy(to, s->data, (size_t)p->rows * sizeof *to);
+    for (int i = 0; i < p->rows; i++) to[i] /= 127;
+    p->scale = to;
+    return BLIP2_OK;
+}
+
 static blip2_status bind_one(blip2_model *m, const b2_param_ref *r, const b2_st_tensor *t, blip2_error *e)
 {
+    if (stored_type(t, r) >= B2_I8) return bind_quantised(m, r, t, e);
     const b2_dtype want = target_type(m, r, t);
     const bool same =
         (want == B2_F32 && t->dtype == B2_ST_F32) || (want == B2_BF16 && t->dtype == B2_ST_BF16);
@@ -165,15 +219,54 @@ static blip2_status join_biases(blip2_model *m, const b2_param_ref *r, bool *joi
     return BLIP2_OK;
 }
 
+/* p again as `type`, in memory of the model's own. */
+static blip2_status change_type(blip2_model *m, const b2_param_ref *r, b2_dtype type, blip2_error *e)
+{
+    const b2_param was = *r->param;
+    void *to = NULL;
+    B2_TRY(new_copy(m, r->param, b2_weights_find(m->file, r->name), type, &to, e));
+    if (type >= B2_I8) return b2_quantise(m->device->pool, &was, r->param, NULL, e);
+    float *row = malloc((size_t)was.cols * sizeof *row);
+    if (!row) return B2_NOMEM(e, "a row of weights");
+    for (int64_t o = 0; o < was.rows; o++) {
+        b2_param_row(&was, o, row);
+        for (int64_t c = 0; c < was.cols; c++) {
+            if (type == B2_F32)
+                ((float *)to)[o * was.cols + c] = row[c];
+            else
+                ((b2_bf16 *)to)[o * was.cols + c] = b2_f32_to_bf16(row[c]);
+        }
+    }
+    free(row);
+    return BLIP2_OK;
+}
+
 /* The blocks of a linear must agree: when a file mixes types, the narrow ones are widened. */
 static blip2_status agree(blip2_model *m, blip2_error *e)
 {
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param_ref *r = &m->net->ref[i];
-        bool wide = false;
-        for (int k = 0; r->linear && k < r->linear->n; k++) wide = wide || r->linear->w[k].type == B2_F32;
-        if (!wide || r->param->type == B2_F32) continue;
-        B2_TRY(copy_tensor(m, r->param, b2_weights_find(m->file, r->name), B2_F32, e));
+        bool mixed = false;
+        b2_dtype wide = B2_BF16;
+        for (int k = 0; r->linear && k < r->linear->n; k++) {
+            mixed = mixed || r->linear->w[k].type != r->linear->w[0].type;
+            if (r->linear->w[k].type == B2_F32) wide = B2_F32;
+        }
+        if (mixed && r->param->type != wide) B2_TRY(change_type(m, r, wide, e));
+    }
+    return BLIP2_OK;
+}
+
+/* What the options ask to be quantised while loading. */
+static blip2_status quantise(blip2_model *m, const blip2_model_options *o, blip2_error *e)
+{
+    const b2_dtype type = o->dtype == BLIP2_DTYPE_INT8 ? B2_I8 : B2_I4;
+    for (int i = 0; i < m->net->refs; i++) {
+        const b2_param_ref *r = &m->net->ref[i];
+        if (!r->param->p || r->param->p == m->net->shared.p || r->param->type >= B2_I8) continue;
+        if (!b2_may_quantise(m->net, r, type)) continue;
+        if (b2_name_listed(r->name, o->keep ? o->keep : BLIP2_KEEP_WIDE)) continue;
+        B2_TRY(change_type(m, r, type, e));
     }
     return BLIP2_OK;
 }
@@ -193,13 +286,14 @@ static void warn_unused(const blip2_model *m, size_t used)
                 total);
 }
 
-blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
+blip2_status b2_weights_bind(blip2_model *m, const blip2_model_options *o, blip2_error *e)
 {
     b2_net *n = m->net;
     size_t used = 0;
-    m->act = dtype == BLIP2_DTYPE_F32 ? B2_F32 : dtype == BLIP2_DTYPE_BF16 ? B2_BF16 : file_mode(m);
-    m->copies = calloc((size_t)n->refs * 2, sizeof *m->copies);
-    m->copy_bytes = calloc((size_t)n->refs * 2, sizeof *m->copy_bytes);
+    const bool narrow = o->dtype == BLIP2_DTYPE_INT8 || o->dtype == BLIP2_DTYPE_INT4;
+    m->act = o->dtype == BLIP2_DTYPE_FILE ? file_mode(m) : o->dtype == BLIP2_DTYPE_F32 ? B2_F32 : B2_BF16;
+    m->copies = calloc((size_t)n->refs * 3, sizeof *m->copies);
+    m->copy_bytes = calloc((size_t)n->refs * 3, sizeof *m->copy_bytes);
     if (!m->copies || !m->copy_bytes) return B2_NOMEM(e, "the list of weights");
     for (int i = 0; i < n->refs; i++) {
         const b2_param_ref *r = &n->ref[i];
@@ -211,10 +305,11 @@ blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e)
         if (joined) continue;
         B2_TRY(check_tensor(t, r, m->dir, e));
         B2_TRY(bind_one(m, r, t, e));
-        used++;
+        used += r->param->scale ? 2 : 1;
     }
     if (!n->head.w[0].p) n->head.w[0] = n->shared;
     warn_unused(m, used);
+    if (narrow) B2_TRY(quantise(m, o, e));
     return agree(m, e);
 }
 
@@ -240,6 +335,7 @@ static uint64_t sampled_hash(const blip2_model *m)
             continue;
         }
         h = b2_hash64(h, &t->bytes, sizeof t->bytes);
+        if (r->param->type >= B2_I8) h = b2_hash64(h, &r->param->type, sizeof r->param->type);
         if (t->bytes <= WHOLE) {
             h = b2_hash64(h, t->data, t->bytes);
             continue;

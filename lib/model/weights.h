@@ -5,7 +5,7 @@
 
 /* Points every parameter of m->net at its tensor in m->file, in place where type and alignment allow, else
  * at a copy (m->copies). Missing tensors and wrong shapes are errors that name file and tensor. */
-blip2_status b2_weights_bind(blip2_model *m, blip2_dtype dtype, blip2_error *e);
+blip2_status b2_weights_bind(blip2_model *m, const blip2_model_options *o, blip2_error *e);
 void b2_weights_free(blip2_model *m);
 /* The tensor of the file behind a ref (aliases of the shared embedding included), or NULL. */
 const b2_st_tensor *b2_weights_find(const b2_st_set *file, const char *name);

@@ -6,6 +6,7 @@
 #include "base/half.h"
 #include "base/rng.h"
 #include "base/str.h"
+#include "model/quantise.h"
 #include "train/trainer.h"
 
 enum { GRAIN = 16 };        /* floats: a cache line */
@@ -34,6 +35,12 @@ static blip2_status select_weights(blip2_trainer *t, blip2_error *e)
         const b2_param_ref *r = &net->ref[i];
         if (!all && r->part != B2_PART_QFORMER && r->part != B2_PART_PROJECTION) continue;
         if (tied && r->param == &net->head.w[0]) continue;
+        if (r->param->type >= B2_I8)
+            return b2_fail(
+                e, BLIP2_ERR_ARGUMENT,
+                "trainable: \"%s\" is quantised, and such weights stay as they are: train LoRA, or "
+                "start from a wide model",
+                r->name);
         b2_trained *x = add_tensor(t, i);
         snprintf(x->name, sizeof x->name, "%s", r->name);
         x->n = (int64_t)r->param->rows * r->param->cols;
@@ -183,13 +190,7 @@ void b2_trainer_bind(blip2_trainer *t, b2_arena *a)
 
 static void copy_weight(float *to, const b2_param *from)
 {
-    const int64_t n = (int64_t)from->rows * from->cols;
-    if (from->type == B2_F32) {
-        memcpy(to, from->p, (size_t)n * sizeof *to);
-        return;
-    }
-    const b2_bf16 *h = from->p;
-    for (int64_t i = 0; i < n; i++) to[i] = b2_bf16_to_f32(h[i]);
+    for (int64_t o = 0; o < from->rows; o++) b2_param_row(from, o, to + o * from->cols);
 }
 
 /* As PEFT does it: A uniform in +-1/sqrt(in) (kaiming_uniform_ with a = sqrt(5)), B zero. */
