@@ -180,7 +180,12 @@ int quantise(const program *p, const settings *s, blip2_device *d)
     blip2_status st = open_all(j, &err);
     if (st == BLIP2_OK) st = decide(j, &err);
     if (st != BLIP2_OK) code = status_failure(p, st, &err);
-    if (st == BLIP2_OK) st = write_folder(j, &err);
+    bool any = false;
+    for (int i = 0; i < j->kinds; i++) any = any || !j->stays_wide[i];
+    if (st == BLIP2_OK && !any)
+        code = failure(p, EXIT_FAILED,
+                       "nothing is left to quantise: raise --most or keep less; nothing is written");
+    if (st == BLIP2_OK && any) st = write_folder(j, &err);
     if (st != BLIP2_OK && code == EXIT_DONE) code = output_failure(p, st, &err);
     blip2_session_close(j->asks);
     blip2_dataset_close(j->data);

@@ -66,6 +66,25 @@ train() { "$bin/train_fashion" --model "$model" --images "$golden/images" --trai
     cmp cpu gpu
 }
 
+@test "quantised weights: answers and losses on the GPU are near the CPU's" {
+    need_module
+    "$bin/init_model" --preset fashion-tiny --output ft --tokenizer "$model/spiece.model" >/dev/null
+    for d in int8 int4; do
+        for device in cpu cuda:0; do
+            ask --model ft --dtype $d --device $device --question "a" --max-new-tokens 2 >$d.$device
+        done
+        sed 's/"logprob": .*//' $d.cpu >a
+        sed 's/"logprob": .*//' $d.cuda:0 >b
+        cmp a b
+    done
+    for device in cpu cuda:0; do
+        out=$work/t.$device
+        train --dtype int8 --max-steps 2 --device $device >/dev/null 2>&1
+        sed 's/.*"loss":\([0-9.]*\).*/\1/' "$out/metrics.jsonl" >loss.$device
+    done
+    paste loss.cpu loss.cuda:0 | awk '{ d = ($1 - $2) / $1; if (d < 0) d = -d; if (d > 0.005) exit 1; n++ } END { if (n < 2) exit 1 }'
+}
+
 replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
 
 @test "answers of recorded steps are those of eager ones, to the bit" {
