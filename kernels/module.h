@@ -40,8 +40,8 @@ typedef struct b2_cuda_module {
     int (*recorded)(b2_stream *s, b2_graph **out);
     int (*replay)(b2_stream *s, b2_graph *g);
     void (*forget)(b2_graph *g);
-    /* For timing. mark: the event is when all that the stream was given before is done; marked again, it moves.
-     * elapsed waits for `to`; both must have been marked. */
+    /* For timing. mark: the event is when all that the stream was given before is done; marked again, it
+     * moves. elapsed waits for `to`; both must have been marked. */
     int (*event_open)(b2_gpu *g, b2_event **out);
     void (*event_close)(b2_event *e);
     int (*mark)(b2_stream *s, b2_event *e);

@@ -343,7 +343,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t g)
     return cudaSuccess;
 }
 
-/* ---- events: everything is done when it is asked for, so the host's clock is the GPU's --------------------- */
+/* ---- events: everything is done when it is asked for, so the host's clock is the GPU's ----------------- */
 struct CUevent_st {
     bool marked;
     std::chrono::steady_clock::time_point when;
@@ -361,8 +361,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e)
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
     (void)s;
-    if (recording)
-        return cudaErrorStreamCaptureUnsupported; /* such an event could not be asked for its time */
+    if (recording) return cudaErrorStreamCaptureUnsupported; /* it could not be asked for its time */
     e->marked = true;
     e->when = std::chrono::steady_clock::now();
     return lost();
