@@ -5,7 +5,10 @@
 void *ck_shared_take(size_t bytes)
 {
     void *p = NULL;
-    return cudaMallocManaged(&p, bytes ? bytes : 1, cudaMemAttachGlobal) == cudaSuccess ? p : NULL;
+    const cudaError_t code = cudaMallocManaged(&p, bytes ? bytes : 1, cudaMemAttachGlobal);
+    if (code == cudaSuccess) return p;
+    fprintf(stderr, "%zu bytes that CUDA manages: %s\n", bytes, cudaGetErrorString(code));
+    return NULL;
 }
 
 void ck_shared_give(void *p) { cudaFree(p); }
