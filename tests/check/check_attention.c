@@ -141,12 +141,11 @@ static void build(ck *c, attn *t, const plan *p)
     if (!c->bench) poison(t);
 }
 
-/* Keys that a query may look at, over all queries of a head; causal ones are counted whole. */
-static double pairs(const b2_attn *a)
+/* Keys that a query may look at, over all items; causal ones are counted whole. */
+static double seen_keys(const b2_attn *a)
 {
     double sum = 0;
-    for (int b = 0; b < a->batch; b++)
-        sum += (double)a->tq * (a->klen && a->klen[b] < a->tk ? a->klen[b] : a->tk);
+    for (int b = 0; b < a->batch; b++) sum += a->klen && a->klen[b] < a->tk ? a->klen[b] : a->tk;
     return sum;
 }
 
@@ -274,8 +273,8 @@ static void forward_case(ck *c, const plan *p)
     t.ctx = ck_out(c, CK_ACT, rows, width, width);
     if (!c->bench && ck_flip(c)) t.lse = ck_out(c, CK_F32, 1, rows * p->heads, rows * p->heads);
     ck_call call = {.args = &t, .call = call_fwd, .ws = ws_fwd, .want = want_fwd};
-    call.flops = 4.0 * (double)width * pairs(&t.a);
-    call.bytes = 4.0 * (double)width * p->batch * (2 * p->tq + 2 * p->tk);
+    call.flops = 4.0 * (double)width * p->tq * seen_keys(&t.a);
+    call.bytes = 4.0 * (double)width * (2 * (double)rows + 2 * seen_keys(&t.a));
     label(&t, p, &call);
     ck_run(c, &call);
 }
@@ -381,7 +380,7 @@ static void backward_case(ck *c, const plan *p)
     const int64_t biases = (int64_t)a->heads * a->ldbias;
     if (t.bias && (c->bench || ck_flip(c))) t.dbias = ck_inout(c, CK_F32, 1, biases, biases, 1);
     ck_call call = {.args = &t, .call = call_bwd, .ws = ws_bwd, .want = want_bwd};
-    call.flops = 10.0 * (double)width * pairs(a);
+    call.flops = 10.0 * (double)width * p->tq * seen_keys(a);
     call.bytes = 4.0 * (double)width * p->batch * (3 * p->tq + 4 * p->tk);
     label(&t, p, &call);
     if (t.dbias) strcat(call.shape, " dbias");

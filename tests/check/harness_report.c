@@ -63,7 +63,7 @@ void ck_print_timing(const ck *c, const ck_tier *t, const ck_call *call, const c
 {
     const ck_ceiling *top = &c->top[t == &c->tier[CK_CUDA]];
     const double gflops = call->flops / r->median * 1e-9, gbs = call->bytes / r->median * 1e-9;
-    printf("%-13s %-4s %-10s %-58s %-4s %-5s %10.2f us (%.2f to %.2f) %8.1f GFLOP/s %8.1f GB/s",
+    printf("%-13s %-4s %-10s %-72s %-4s %-5s %10.2f us (%.2f to %.2f) %8.1f GFLOP/s %8.1f GB/s",
            c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape, r->cache, r->how, 1e6 * r->median,
            1e6 * r->p10, 1e6 * r->p90, gflops, gbs);
     print_share(top, c->dtype, gflops, gbs);
