@@ -99,7 +99,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels parity bench install \
+.PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels bench-kernels parity bench install \
         uninstall format format-check lint clean help fuzz cuda check-cuda-host gpu-programs gpu-check test-race FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
@@ -267,11 +267,15 @@ CUDA_ARCH ?= 80 86 89 90a
 CUDA_PTX  ?= 90
 CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) $(foreach a,$(CUDA_PTX),-gencode arch=compute_$a,code=compute_$a)
 CUDA_OBJ  := $(patsubst %,$(BUILD)/cuda/%.o,$(basename $(notdir $(wildcard kernels/cuda/*.cu kernels/cuda/*.c))))
+# With other flags (LINEINFO=1, CUDA_ARCH) nothing old is linked in.
+NVCC_FLAGS := -O3 -std=c++17 $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v --compress-mode=size
+$(BUILD)/cuda/nvcc-flags: FORCE
+	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = "$(NVCC) $(NVCC_FLAGS)" ] || echo "$(NVCC) $(NVCC_FLAGS)" >$@
 cuda: $(BUILD)/lib/blip2/libblip2-cuda.so ## the CUDA module (needs nvcc) [CUDA_HOME=dir] [CUDA_ARCH="80 90a"] [LINEINFO=1]
-$(BUILD)/cuda/%.o: kernels/cuda/%.cu
+$(BUILD)/cuda/%.o: kernels/cuda/%.cu $(BUILD)/cuda/nvcc-flags
 	@mkdir -p $(@D); command -v $(NVCC) >/dev/null || { echo "missing: nvcc. Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME" >&2; exit 1; }
 	@echo "  NVCC $<"
-	$(Q)$(NVCC) -O3 -std=c++17 $(INCLUDES) $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v --compress-mode=size -MMD -MP \
+	$(Q)$(NVCC) $(NVCC_FLAGS) $(INCLUDES) -MMD -MP \
 	    -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
 $(BUILD)/cuda/%.o: kernels/cuda/%.c
 	@mkdir -p $(@D)
@@ -334,13 +338,21 @@ selected  = $(strip $(if $(T),$(foreach f,$1,$(if $(findstring $(T),$f),$f)),$1)
 TEST_PROGRAMS := $(call selected,$(addprefix $(OBJ)/,$(UNIT) $(GOLDEN) $(FUZZ)) $(if $(CHECK),$(BUILD)/bin-tests/check_kernels))
 TEST_SCRIPTS  := $(call selected,$(wildcard tests/cli/*.bats) $(HOUSE))
 test-programs: $(TEST_PROGRAMS) $(if $(filter tests/cuda_host/run.sh tests/cli/cuda.bats,$(TEST_SCRIPTS)),$(HOST_CUDA_TESTS)) \
+               $(if $(filter tests/cli/compare_kernels.bats,$(TEST_SCRIPTS)),$(OBJ)/check_kernels $(if $(HOST_CUDA),$(OBJ)/check_cuda_host)) \
                $(if $(filter tests/cuda_host/module.sh,$(TEST_SCRIPTS)),$(CUDA_HOST_MODULE) $(addprefix $(OBJ)/,$(GOLDEN) tests/unit/test_session))
 run-test: $(if $(TEST_SCRIPTS),all) test-programs
 	@CC="$(CC)" CXX="$(CXX)" BUILD="$(BUILD)" OBJ="$(OBJ)" SAN="$(SAN)" WITH_IMAGE=$(WITH_IMAGE) WITH_TEXT=$(WITH_TEXT) \
 	MAKE="$(MAKE)" TEST_TIMEOUT=$(TEST_TIMEOUT) sh tests/run_tests.sh $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
+# What to check or time: K=kernel TIER=tier S=shape (parts of names, or shell patterns in quotes), DTYPE=f32|bf16, SEED=n.
+COMMIT  = $(or $(shell git rev-parse --short HEAD 2>/dev/null),unknown)
+CASES   = $(if $(K),'--kernel=$(K)') $(if $(TIER),'--tier=$(TIER)') $(if $(S),'--shape=$(S)') $(if $(DTYPE),--dtype=$(DTYPE)) $(if $(SEED),--seed=$(SEED))
+TIMES   = --bench --commit=$(COMMIT) $(if $(BATCH),--batch=$(BATCH)) $(if $(JSON),--json=$(JSON))
 check-kernels: $(BUILD)/bin-tests/check_kernels ## every kernel, every CPU tier, against ref [K=name] [TIER=t] [SEED=n] [BENCH=1] [LIST=1]
-	@$< $(if $(K),--kernel=$(K)) $(if $(TIER),--tier=$(TIER)) $(if $(SEED),--seed=$(SEED)) $(if $(BENCH),--bench) $(if $(LIST),--list)
+	@$< $(CASES) $(if $(BENCH),$(TIMES)) $(if $(LIST),--list)
+# Where make gpu-programs has built them, the kernels of the GPU: TIER=cuda.
+bench-kernels: $(BUILD)/bin-tests/check_kernels ## times of kernels [K=name] [TIER=t] [S=shape] [DTYPE=bf16] [BATCH=1,16] [JSON=file]
+	@$(if $(filter cuda,$(TIER)),$(BUILD)/gpu/check_cuda,$<) $(CASES) $(TIMES)
 
 # PARITY_PYTHON names an interpreter that has the packages already; PARITY_TORCH another torch requirement.
 PARITY_PYTHON ?= $(BUILD)/parity/bin/python

@@ -9,6 +9,7 @@
 typedef struct b2_gpu b2_gpu;       /* an open GPU */
 typedef struct b2_stream b2_stream; /* work in order on it; a queue's `native` */
 typedef struct b2_graph b2_graph;   /* recorded work */
+typedef struct b2_event b2_event;   /* a moment of a stream, by the GPU's clock */
 
 typedef struct b2_cuda_module {
     uint64_t hash;       /* of the interface it was built with: first, so that strangers can be told */
@@ -19,6 +20,7 @@ typedef struct b2_cuda_module {
     void (*close)(b2_gpu *g);
     void (*describe)(const b2_gpu *g, char *text, size_t room); /* name, architecture, memory, driver */
     int (*multiprocessors)(const b2_gpu *g);
+    size_t (*cache_bytes)(const b2_gpu *g); /* of the second level, which all multiprocessors share */
     int (*memory)(b2_gpu *g, size_t *available, size_t *total);
     void *(*take)(b2_gpu *g, size_t bytes); /* zeroed; NULL: there is no more */
     void (*give)(b2_gpu *g, void *p);
@@ -38,6 +40,12 @@ typedef struct b2_cuda_module {
     int (*recorded)(b2_stream *s, b2_graph **out);
     int (*replay)(b2_stream *s, b2_graph *g);
     void (*forget)(b2_graph *g);
+    /* For timing. mark: the event is when all that the stream was given before is done; marked again, it
+     * moves. elapsed waits for `to`; both must have been marked. */
+    int (*event_open)(b2_gpu *g, b2_event **out);
+    void (*event_close)(b2_event *e);
+    int (*mark)(b2_stream *s, b2_event *e);
+    int (*elapsed)(b2_event *from, b2_event *to, double *seconds);
     const char *(*error)(int code);
     void (*tables)(b2_kernels t[2]);
 } b2_cuda_module;

@@ -11,6 +11,7 @@
 
 struct b2_gpu {
     int index, multiprocessors;
+    size_t cache_bytes;
     char text[200];
 };
 struct b2_stream {
@@ -21,6 +22,10 @@ struct b2_stream {
 struct b2_graph {
     b2_gpu *gpu;
     cudaGraphExec_t exec;
+};
+struct b2_event {
+    b2_gpu *gpu;
+    cudaEvent_t event;
 };
 
 /* The runtime's idea of "the GPU" belongs to the thread that asks. */
@@ -62,6 +67,7 @@ static int look_at(b2_gpu *g, char *why, size_t room)
         return 1;
     }
     g->multiprocessors = p.multiProcessorCount;
+    g->cache_bytes = (size_t)p.l2CacheSize;
     snprintf(g->text, sizeof g->text, "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d", g->index,
              p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10);
     return 0;
@@ -98,6 +104,7 @@ static int open_gpu(int index, b2_gpu **out, char *why, size_t room)
 static void close_gpu(b2_gpu *g) { free(g); }
 static void describe(const b2_gpu *g, char *text, size_t room) { snprintf(text, room, "%s", g->text); }
 static int multiprocessors(const b2_gpu *g) { return g->multiprocessors; }
+static size_t cache_bytes(const b2_gpu *g) { return g->cache_bytes; }
 
 /* ---- memory -------------------------------------------------------------------------------------------- */
 
@@ -235,6 +242,46 @@ static void forget(b2_graph *g)
     free(g);
 }
 
+/* ---- events -------------------------------------------------------------------------------------------- */
+
+static int event_open(b2_gpu *g, b2_event **out)
+{
+    b2_event *e = calloc(1, sizeof *e);
+    cudaError_t code = e ? use(g) : cudaErrorMemoryAllocation;
+    *out = NULL;
+    if (code == cudaSuccess) code = cudaEventCreate(&e->event);
+    if (code != cudaSuccess) {
+        free(e);
+        return (int)code;
+    }
+    e->gpu = g;
+    *out = e;
+    return 0;
+}
+
+static void event_close(b2_event *e)
+{
+    if (!e) return;
+    if (use(e->gpu) == cudaSuccess) cudaEventDestroy(e->event);
+    free(e);
+}
+
+static int mark(b2_stream *s, b2_event *e)
+{
+    const cudaError_t code = use(s->gpu);
+    return (int)(code == cudaSuccess ? cudaEventRecord(e->event, s->stream) : code);
+}
+
+static int elapsed(b2_event *from, b2_event *to, double *seconds)
+{
+    float ms = 0;
+    cudaError_t code = use(to->gpu);
+    if (code == cudaSuccess) code = cudaEventSynchronize(to->event);
+    if (code == cudaSuccess) code = cudaEventElapsedTime(&ms, from->event, to->event);
+    *seconds = 1e-3 * (double)ms;
+    return (int)code;
+}
+
 static const char *error(int code) { return cudaGetErrorString((cudaError_t)code); }
 
 /* ---- the queue as launchers see it --------------------------------------------------------------------- */
@@ -268,6 +315,7 @@ __attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(
                                .close = close_gpu,
                                .describe = describe,
                                .multiprocessors = multiprocessors,
+                               .cache_bytes = cache_bytes,
                                .memory = memory,
                                .take = take,
                                .give = give,
@@ -284,6 +332,10 @@ __attribute__((visibility("default"))) const b2_cuda_module *b2_cuda_module_get(
                                .recorded = recorded,
                                .replay = replay,
                                .forget = forget,
+                               .event_open = event_open,
+                               .event_close = event_close,
+                               .mark = mark,
+                               .elapsed = elapsed,
                                .error = error,
                                .tables = b2_cuda_tables};
     __atomic_store_n(&m.hash, b2_module_hash(), __ATOMIC_RELAXED);

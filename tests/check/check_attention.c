@@ -61,6 +61,7 @@ static void score_row(attn *t, int b, int h, int i, row *r)
 /* ---- random cases -------------------------------------------------------------------------------------- */
 
 typedef struct plan {
+    const char *part; /* of the model; NULL in checks. A batch of 0 there is the pass's. */
     int batch, heads, dim, tq, tk;
     bool bias, causal, ragged, decode, shared;
     float drop;
@@ -91,12 +92,15 @@ static void vectors(ck *c, attn *t, const plan *p)
     if (p->ragged) {
         t->klen = ck_in(c, CK_I32, a->batch, 0);
         for (int b = 0; b < a->batch; b++)
-            ck_set(t->klen, b, ck_below(c, 5) ? 1 + ck_below(c, a->tk) : ck_below(c, 2) * (a->tk + 3));
+            ck_set(t->klen, b,
+                   c->bench         ? a->tk - ck_below(c, 1 + a->tk / 4)
+                   : ck_below(c, 5) ? 1 + ck_below(c, a->tk)
+                                    : ck_below(c, 2) * (a->tk + 3));
         a->klen = t->klen->p;
     }
     if (p->decode) {
         t->qpos = ck_in(c, CK_I32, a->batch, 0);
-        for (int b = 0; b < a->batch; b++) ck_set(t->qpos, b, ck_below(c, a->tk));
+        for (int b = 0; b < a->batch; b++) ck_set(t->qpos, b, c->bench ? a->tk - 1 : ck_below(c, a->tk));
         a->qpos = t->qpos->p;
     }
     if (p->shared) {
@@ -137,24 +141,35 @@ static void build(ck *c, attn *t, const plan *p)
     if (!c->bench) poison(t);
 }
 
-static void label(const attn *t, ck_call *call)
+/* Keys that a query may look at, over all items; causal ones are counted whole. */
+static double seen_keys(const b2_attn *a)
 {
-    const b2_attn *a = &t->a;
-    snprintf(call->shape, sizeof call->shape, "%d x %d heads x %d, %d queries, %d of %d keys%s%s%s%s%s%s",
-             a->batch, a->heads, a->dim, a->tq, a->tk, a->krows, t->bias ? " bias" : "",
-             a->causal ? " causal" : "", t->klen ? " klen" : "", t->qpos ? " qpos" : "",
-             t->kvrow ? " kvrow" : "", a->drop > 0 ? " drop" : "");
+    double sum = 0;
+    for (int b = 0; b < a->batch; b++) sum += a->klen && a->klen[b] < a->tk ? a->klen[b] : a->tk;
+    return sum;
 }
 
-/* BLIP-2's own: ViT, T5 encoder, decoder steps (self, cross), then the quickstart's ViT. */
+static void label(const attn *t, const plan *p, ck_call *call)
+{
+    const b2_attn *a = &t->a;
+    snprintf(call->shape, sizeof call->shape, "%s%d x %d heads x %d, %d queries, %d of %d keys%s%s%s%s%s%s",
+             p->part ? p->part : "", a->batch, a->heads, a->dim, a->tq, a->tk, a->krows,
+             t->bias ? " bias" : "", a->causal ? " causal" : "", t->klen ? " klen" : "",
+             t->qpos ? " qpos" : "", t->kvrow ? " kvrow" : "", a->drop > 0 ? " drop" : "");
+}
+
+/* BLIP-2's own: ViT, Q-Former, T5's encoder, its decoder in training and in steps; the quickstart's ViT. */
 static const plan bench_plans[] = {
-    {.batch = 1, .heads = 16, .dim = 88, .tq = 257, .tk = 257},
-    {.batch = 1, .heads = 32, .dim = 64, .tq = 48, .tk = 48, .bias = true, .ragged = true},
-    {.batch = 1, .heads = 12, .dim = 64, .tq = 32, .tk = 257},
-    {.batch = 4, .heads = 32, .dim = 64, .tq = 1, .tk = 20, .bias = true, .decode = true, .causal = true},
-    {.batch = 4, .heads = 32, .dim = 64, .tq = 1, .tk = 48, .ragged = true},
-    {.batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50},
-    {.batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50, .drop = 0.1f},
+    {"vit ", .heads = 16, .dim = 88, .tq = 257, .tk = 257},
+    {"qf.self ", .heads = 12, .dim = 64, .tq = 32, .tk = 32},
+    {"qf.cross ", .heads = 12, .dim = 64, .tq = 32, .tk = 257},
+    {"t5.enc ", .heads = 32, .dim = 64, .tq = 48, .tk = 48, .bias = true, .ragged = true},
+    {"t5.dec ", .heads = 32, .dim = 64, .tq = 8, .tk = 8, .bias = true, .causal = true},
+    {"t5.cross ", .heads = 32, .dim = 64, .tq = 8, .tk = 48, .ragged = true},
+    {"step.self ", .heads = 32, .dim = 64, .tq = 1, .tk = 20, .bias = true, .decode = true, .causal = true},
+    {"step.cross ", .heads = 32, .dim = 64, .tq = 1, .tk = 48, .ragged = true},
+    {"tiny ", .batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50},
+    {"tiny ", .batch = 64, .heads = 4, .dim = 32, .tq = 50, .tk = 50, .drop = 0.1f},
 };
 #define BENCH_PLANS (int)(sizeof bench_plans / sizeof bench_plans[0])
 
@@ -189,7 +204,9 @@ static plan random_plan(ck *c, bool backward)
 static void every_plan(ck *c, bool backward, void (*run)(ck *, const plan *))
 {
     for (int i = 0; c->bench && i < BENCH_PLANS; i++) {
-        if (!backward || !bench_plans[i].decode) run(c, &bench_plans[i]);
+        plan p = bench_plans[i];
+        p.batch = ck_items(c, p.batch);
+        if (p.batch && !(backward && p.tq == 1)) run(c, &p);
     }
     if (c->bench) return;
     for (int i = 0; i < EDGE_PLANS; i++) run(c, &edge_plans[i]);
@@ -256,9 +273,9 @@ static void forward_case(ck *c, const plan *p)
     t.ctx = ck_out(c, CK_ACT, rows, width, width);
     if (!c->bench && ck_flip(c)) t.lse = ck_out(c, CK_F32, 1, rows * p->heads, rows * p->heads);
     ck_call call = {.args = &t, .call = call_fwd, .ws = ws_fwd, .want = want_fwd};
-    call.flops = 4.0 * (double)(rows * width) * p->tk;
-    call.bytes = 4.0 * (double)width * p->batch * (2 * p->tq + 2 * p->tk);
-    label(&t, &call);
+    call.flops = 4.0 * (double)width * p->tq * seen_keys(&t.a);
+    call.bytes = 4.0 * (double)width * (2 * (double)rows + 2 * seen_keys(&t.a));
+    label(&t, p, &call);
     ck_run(c, &call);
 }
 
@@ -363,9 +380,9 @@ static void backward_case(ck *c, const plan *p)
     const int64_t biases = (int64_t)a->heads * a->ldbias;
     if (t.bias && (c->bench || ck_flip(c))) t.dbias = ck_inout(c, CK_F32, 1, biases, biases, 1);
     ck_call call = {.args = &t, .call = call_bwd, .ws = ws_bwd, .want = want_bwd};
-    call.flops = 10.0 * (double)(rows * width) * p->tk;
+    call.flops = 10.0 * (double)width * p->tq * seen_keys(a);
     call.bytes = 4.0 * (double)width * p->batch * (3 * p->tq + 4 * p->tk);
-    label(&t, &call);
+    label(&t, p, &call);
     if (t.dbias) strcat(call.shape, " dbias");
     ck_run(c, &call);
 }

@@ -86,7 +86,7 @@ static void want_bwd(void *args)
 static void check_bias(ck *c)
 {
     const bool bwd = strcmp(c->check->name, "relbias_bwd") == 0;
-    for (int i = 0; i < (c->bench ? 2 : 24); i++) {
+    for (int i = 0; i < (c->bench ? ck_items(c, 2) : 24); i++) {
         bias b = {
             .heads = ck_size(c, 40), .buckets = 32, .max_distance = 128, .both = i % 2, .n = ck_size(c, 600)};
         if (i % 4 == 3) b.buckets = 8, b.max_distance = 20;
@@ -137,7 +137,7 @@ static void check_append(ck *c)
 {
     for (int i = 0; i < (c->bench ? 1 : 24); i++) {
         cache t = {.batch = i == 0 ? 0 : ck_size(c, 9), .cap = ck_size(c, 40), .cols = ck_size(c, 300)};
-        if (c->bench) t = (cache){.batch = 4, .cap = 32, .cols = 2048};
+        if (c->bench) t = (cache){.batch = c->batch, .cap = 32, .cols = 2048};
         t.k0 = c->bench ? 2048 : ck_below(c, 200);
         t.v0 = t.k0 + t.cols;
         t.ld = t.v0 + t.cols + (c->bench ? 0 : ck_below(c, 3));

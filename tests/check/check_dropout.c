@@ -53,8 +53,11 @@ static void check_drop(ck *c)
                   .p = p[i % 5]};
         if (i == 1) d.per_sample = 0;
         if (c->bench)
-            d = (drop){
-                .step = &c->step, .per_sample = i ? 48 * 2048 : 50 * 128, .samples = i ? 1 : 64, .p = 0.1f};
+            d = (drop){.step = &c->step,
+                       .per_sample = i ? 48 * 2048 : 50 * 128,
+                       .samples = ck_items(c, i ? 0 : 64),
+                       .p = 0.1f};
+        if (c->bench && !d.samples) continue;
         d.site = (uint32_t)ck_below(c, 5000);
         d.beta = add ? (float)ck_flip(c) : 0;
         const int64_t n = d.per_sample * d.samples;

@@ -76,9 +76,12 @@ static void check_embed(ck *c)
                    .cols = ck_size(c, 300),
                    .vocab = ck_size(c, 200),
                    .images = ck_below(c, 60)};
-        if (c->bench)
-            e = (embed){
-                .rows = i ? 3200 : 48, .cols = i ? 128 : 2048, .vocab = i ? 512 : 32128, .images = 32};
+        if (c->bench) {
+            const int items = ck_items(c, i ? 64 : 0);
+            e = i ? (embed){.rows = items * 50, .cols = 128, .vocab = 512, .images = 32}
+                  : (embed){.rows = items * 48, .cols = 2048, .vocab = 32128, .images = items * 32};
+            if (!items) continue;
+        }
         e.bf16 = strcmp(c->check->name, "embed_wbf16") == 0;
         const int64_t n = (int64_t)e.rows * e.cols, tn = (int64_t)e.vocab * e.cols,
                       in = (int64_t)e.images * e.cols;
@@ -141,7 +144,8 @@ static void check_patchify(ck *c)
                                     {5, 7, 1},   {2, 33, 11}, {1, 9, 9}};
     for (int i = 0; i < (c->bench ? 2 : 7); i++) {
         vit v = {.batch = shapes[i][0], .size = shapes[i][1], .patch = shapes[i][2]};
-        if (c->bench) v = (vit){.batch = i ? 64 : 1, .size = i ? 28 : 224, .patch = i ? 4 : 14};
+        if (c->bench) v = (vit){.batch = ck_items(c, i ? 64 : 0), .size = i ? 28 : 224, .patch = i ? 4 : 14};
+        if (c->bench && !v.batch) continue;
         const int64_t g = v.size / v.patch, rows = v.batch * g * g, cols = 3 * v.patch * v.patch;
         v.pixels = ck_in(c, CK_F32, (int64_t)v.batch * 3 * v.size * v.size, 2);
         v.x = ck_out(c, CK_ACT, rows, cols, cols);
@@ -207,7 +211,8 @@ static void check_vit(ck *c)
     const bool bwd = strcmp(c->check->name, "vit_embed_bwd") == 0, all = !bwd || c->bench;
     for (int i = 0; i < (c->bench ? 2 : 24); i++) {
         vit v = {.batch = i == 0 ? 0 : ck_size(c, 9), .n = ck_size(c, 60), .cols = ck_size(c, 200)};
-        if (c->bench) v = (vit){.batch = i ? 64 : 1, .n = i ? 49 : 256, .cols = i ? 128 : 1408};
+        if (c->bench) v = (vit){.batch = ck_items(c, i ? 64 : 0), .n = i ? 49 : 256, .cols = i ? 128 : 1408};
+        if (c->bench && !v.batch) continue;
         const int64_t pn = (int64_t)v.batch * v.n * v.cols, xn = pn + (int64_t)v.batch * v.cols,
                       posn = (int64_t)(1 + v.n) * v.cols;
         v.x = bwd ? ck_in(c, CK_F32, xn, 1) : ck_out(c, CK_F32, 1, xn, xn);
@@ -265,7 +270,8 @@ static void check_tile(ck *c)
     const bool bwd = strcmp(c->check->name, "tile_bwd") == 0;
     for (int i = 0; i < (c->bench ? 2 : 24); i++) {
         tile t = {.copies = i == 0 ? 0 : ck_size(c, 40), .n = i == 1 ? 0 : ck_size(c, 3000)};
-        if (c->bench) t = (tile){.copies = i ? 64 : 1, .n = i ? 32 * 128 : 32 * 768};
+        if (c->bench) t = (tile){.copies = ck_items(c, i ? 64 : 0), .n = i ? 32 * 128 : 32 * 768};
+        if (c->bench && !t.copies) continue;
         const int64_t all = t.copies * t.n;
         t.x = bwd ? ck_inout(c, CK_F32, 1, t.n, t.n, 1) : ck_in(c, CK_F32, t.n, 1);
         t.y = bwd ? ck_in(c, CK_F32, all, 1) : ck_out(c, CK_F32, 1, all, all);

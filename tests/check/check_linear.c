@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#define COLD_BYTES                                                                                           \
-    ((size_t)256 << 20) /* weights that are read in turn while timing, so that none is in a cache */
+#define FEW        16                  /* rows */
+#define COLD_BYTES ((size_t)256 << 20) /* weights that are read in turn, so that none is in a cache */
 
 typedef struct lin {
     ck_buf *x, *y, *w[3], *bias[3], *scale[3]; /* dx: y is dx, x is dy */
@@ -45,16 +45,18 @@ static ck_buf *scales(ck *c, const lin *l, int n, double spread)
     return s;
 }
 
-/* Weights of up to three blocks; `cold`: many copies of the only one. */
-static void weights(ck *c, lin *l, const int *n, bool biased, bool cold)
+/* Weights of up to three blocks. Few rows are bound by reading weights: a GPU's graphs of them go round many
+ * copies. */
+static void weights(ck *c, lin *l, const int *n, bool biased)
 {
     static const ck_type types[] = {CK_F32, CK_BF16, CK_I8, CK_I8};
     const double top = l->wf == B2_I8 ? 127.999 : 128, spread = 1.7 / sqrt(l->k > 0 ? l->k : 1);
     const int64_t each = (int64_t)(b2_row_bytes(l->wf, l->k) / (l->wf < B2_I8 ? b2_dtype_size(l->wf) : 1));
+    const bool copies = c->bench && l->m <= FEW && c->tier[CK_CUDA].selected;
     l->turns = 1;
     for (int b = 0; b < l->nw; b++) {
         l->turn_bytes = (size_t)n[b] * b2_row_bytes(l->wf, l->k);
-        if (cold) l->turns = 1 + (int)(COLD_BYTES / l->turn_bytes);
+        if (copies) l->turns = 1 + (int)(COLD_BYTES / l->turn_bytes);
         l->w[b] = ck_in(c, types[l->wf], n[b] * each * l->turns, l->wf < B2_I8 ? spread : top);
         l->bias[b] = biased && (c->bench || ck_below(c, 3)) ? ck_in(c, CK_F32, n[b], 1) : NULL;
         l->scale[b] = scales(c, l, n[b], spread);
@@ -115,22 +117,22 @@ static void want_gemm(void *args)
 /* int4 has whole groups of columns. */
 static int columns(b2_dtype wf, int k) { return wf == B2_I4 ? (k + 63) / 64 * 64 : k; }
 
-static void gemm_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
+static void gemm_case(ck *c, const char *part, int m, const int *n, int nw, int k, int gap)
 {
     lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
     k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
     if (!c->bench) l.beta = (float[]){0, 1, 1, 0.5f}[ck_below(c, 4)];
-    weights(c, &l, n, true, cold);
+    weights(c, &l, n, true);
     l.ld = l.n + gap;
     l.x = ck_in(c, CK_ACT, (int64_t)m * k, 1.7);
     l.y = l.beta ? ck_inout(c, CK_F32, m, l.n, l.ld, 1) : ck_out(c, CK_F32, m, l.n, l.ld);
-    ck_call call = {.args = &l, .call = call_gemm, .ws = ws_gemm, .want = want_gemm, .turn = take_turn};
+    ck_call call = {.args = &l, .call = call_gemm, .ws = ws_gemm, .want = want_gemm};
+    if (l.turns > 1 || !c->bench) call.turn = take_turn;
     call.flops = 2.0 * m * l.n * k;
     call.bytes = (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * l.n +
                  (c->dtype ? 2.0 : 4.0) * m * k;
-    snprintf(call.shape, sizeof call.shape, "%d x %d -> %d (%d blocks)%s", m, k, l.n, nw,
-             cold ? " cold" : "");
+    snprintf(call.shape, sizeof call.shape, "%s%d x %d -> %d (%d blocks)", part, m, k, l.n, nw);
     if (l.beta || l.alpha != 1) {
         snprintf(call.shape, sizeof call.shape, "%d x %d -> %d,%d,%d (%d blocks) ld %d alpha %g beta %g", m,
                  k, n[0], nw > 1 ? n[1] : 0, nw > 2 ? n[2] : 0, nw, l.ld, (double)l.alpha, (double)l.beta);
@@ -138,16 +140,36 @@ static void gemm_case(ck *c, int m, const int *n, int nw, int k, int gap, bool c
     ck_run(c, &call);
 }
 
-/* BLIP-2's own: rows, inputs, outputs; then whether weights come from memory. */
+/* BLIP-2's own, then the quickstart's: rows an item (times the batch, or `fixed` items), inputs, outputs.
+ * T5's encoder has 32 image tokens and 16 of text, its answers in training 8, a decoding step 1. */
 static const struct bench_shape {
-    int m, k, n[3], nw;
-    bool cold;
+    const char *part;
+    int fixed, rows, k, n[3], nw;
 } bench_shapes[] = {
-    {257, 1408, {4224}, 1, false},      {257, 1408, {6144}, 1, false}, {257, 6144, {1408}, 1, false},
-    {48, 2048, {5120, 5120}, 2, false}, {48, 5120, {2048}, 1, false},  {1, 2048, {5120}, 1, true},
-    {4, 2048, {5120}, 1, true},         {8, 2048, {5120}, 1, true},    {1, 2048, {32128}, 1, true},
-    {4, 2048, {32128}, 1, true},        {8, 2048, {32128}, 1, true},   {3200, 128, {128, 128, 128}, 3, false},
-    {3200, 128, {512}, 1, false},       {3200, 512, {128}, 1, false},
+    {"vit.qkv ", 0, 257, 1408, {4224}, 1},
+    {"vit.out ", 0, 257, 1408, {1408}, 1},
+    {"vit.fc1 ", 0, 257, 1408, {6144}, 1},
+    {"vit.fc2 ", 0, 257, 6144, {1408}, 1},
+    {"qf.qkv ", 0, 32, 768, {768, 768, 768}, 3},
+    {"qf.out ", 0, 32, 768, {768}, 1},
+    {"qf.cross_kv ", 0, 257, 1408, {768, 768}, 2},
+    {"qf.fc1 ", 0, 32, 768, {3072}, 1},
+    {"qf.fc2 ", 0, 32, 3072, {768}, 1},
+    {"qf.to_t5 ", 0, 32, 768, {2048}, 1},
+    {"t5.qkv ", 0, 48, 2048, {2048, 2048, 2048}, 3},
+    {"t5.out ", 0, 48, 2048, {2048}, 1},
+    {"t5.wi ", 0, 48, 2048, {5120, 5120}, 2},
+    {"t5.wo ", 0, 48, 5120, {2048}, 1},
+    {"t5.cross_kv ", 0, 48, 2048, {2048, 2048}, 2},
+    {"t5.head ", 0, 8, 2048, {32128}, 1},
+    {"step.qkv ", 0, 1, 2048, {2048, 2048, 2048}, 3},
+    {"step.out ", 0, 1, 2048, {2048}, 1},
+    {"step.wi ", 0, 1, 2048, {5120, 5120}, 2},
+    {"step.wo ", 0, 1, 5120, {2048}, 1},
+    {"step.head ", 0, 1, 2048, {32128}, 1},
+    {"tiny.qkv ", 64, 50, 128, {128, 128, 128}, 3},
+    {"tiny.fc1 ", 64, 50, 128, {512}, 1},
+    {"tiny.fc2 ", 64, 50, 512, {128}, 1},
 };
 #define BENCH_SHAPES (int)(sizeof bench_shapes / sizeof bench_shapes[0])
 
@@ -162,32 +184,43 @@ static const int edge_shapes[][3] = {{0, 64, 8},    {1, 1, 1},      {1, 31, 33},
 /* Products of a random case; the double computation is what takes time. */
 #define MOST 1000000
 
-static void random_gemm(ck *c, void (*run)(ck *, int, const int *, int, int, int, bool), int cases)
+typedef void gemm_run(ck *c, const char *part, int m, const int *n, int nw, int k, int gap);
+
+static void random_gemm(ck *c, gemm_run *run, int cases)
 {
     for (int i = 0; i < cases; i++) {
         const int m = ck_size(c, i % 2 ? 16 : 260), k = ck_size(c, 600), nw = 1 + ck_below(c, 3);
         const int64_t room = MOST / m / k / nw;
         int n[3];
         for (int b = 0; b < nw; b++) n[b] = ck_size(c, room < 1 ? 1 : room > 300 ? 300 : (int)room);
-        run(c, m, n, nw, k, ck_flip(c) ? 1 + ck_below(c, 40) : 0, false);
+        run(c, "", m, n, nw, k, ck_flip(c) ? 1 + ck_below(c, 40) : 0);
     }
 }
 
-static void every_gemm(ck *c, void (*run)(ck *, int, const int *, int, int, int, bool))
+/* Steps of decoding have no gradients. */
+static void bench_gemm(ck *c, gemm_run *run, bool backward)
 {
-    for (int i = 0; c->bench && i < BENCH_SHAPES; i++) {
+    for (int i = 0; i < BENCH_SHAPES; i++) {
         const struct bench_shape *s = &bench_shapes[i];
-        run(c, s->m, s->n, s->nw, s->k, 0, s->cold);
+        const int items = ck_items(c, s->fixed);
+        if (items && !(backward && s->rows == 1)) run(c, s->part, items * s->rows, s->n, s->nw, s->k, 0);
     }
-    if (c->bench) return;
+}
+
+static void every_gemm(ck *c, gemm_run *run, bool backward)
+{
+    if (c->bench) {
+        bench_gemm(c, run, backward);
+        return;
+    }
     for (int i = 0; i < EDGE_SHAPES; i++)
-        run(c, edge_shapes[i][0], &edge_shapes[i][2], 1, edge_shapes[i][1], 0, false);
+        run(c, "", edge_shapes[i][0], &edge_shapes[i][2], 1, edge_shapes[i][1], 0);
     const int with_empty[] = {5, 0, 19};
-    run(c, 6, with_empty, 3, 40, 3, false);
+    run(c, "", 6, with_empty, 3, 40, 3);
     random_gemm(c, run, 24);
 }
 
-static void check_gemm(ck *c) { every_gemm(c, gemm_case); }
+static void check_gemm(ck *c) { every_gemm(c, gemm_case, false); }
 
 /* ---- dx = dy W ----------------------------------------------------------------------------------------- */
 
@@ -239,24 +272,24 @@ static float row_scale(void *args, int64_t i)
     return 1; /* between the rows */
 }
 
-static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
+static void dx_case(ck *c, const char *part, int m, const int *n, int nw, int k, int gap)
 {
     lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
     k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
     if (!c->bench) l.beta = (float)ck_below(c, 2);
-    weights(c, &l, n, false, cold);
+    weights(c, &l, n, false);
     l.ld = l.n + gap;
     l.x = ck_in(c, CK_F32, (int64_t)m * l.ld, 1.7);
     l.y = l.beta ? ck_inout(c, CK_F32, m, k, k, 1) : ck_out(c, CK_F32, m, k, k);
-    ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx, .turn = take_turn};
+    ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx};
+    if (l.turns > 1 || !c->bench) call.turn = take_turn;
     if (l.wf != B2_F32) call.rounded = l.x;
     if (l.wf == B2_I8) call.scale = row_scale;
     call.flops = 2.0 * m * l.n * k;
     call.bytes =
         (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * (l.n + k);
-    snprintf(call.shape, sizeof call.shape, "%d x %d <- %d (%d blocks)%s", m, k, l.n, nw,
-             cold ? " cold" : "");
+    snprintf(call.shape, sizeof call.shape, "%s%d x %d <- %d (%d blocks)", part, m, k, l.n, nw);
     if (l.beta || l.alpha != 1) {
         snprintf(call.shape, sizeof call.shape, "%d x %d <- %d,%d,%d (%d blocks) ld %d alpha %g beta %g", m,
                  k, n[0], nw > 1 ? n[1] : 0, nw > 2 ? n[2] : 0, nw, l.ld, (double)l.alpha, (double)l.beta);
@@ -264,7 +297,7 @@ static void dx_case(ck *c, int m, const int *n, int nw, int k, int gap, bool col
     ck_run(c, &call);
 }
 
-static void check_dx(ck *c) { every_gemm(c, dx_case); }
+static void check_dx(ck *c) { every_gemm(c, dx_case, true); }
 
 /* ---- dw += dy^T x, db += sum dy ------------------------------------------------------------------------ */
 
@@ -297,9 +330,9 @@ static void want_dw(void *args)
     }
 }
 
-static void dw_case(ck *c, int m, const int *n, int nw, int k, int gap, bool cold)
+static void dw_case(ck *c, const char *part, int m, const int *n, int nw, int k, int gap)
 {
-    if (cold || n[0] > 10000) return; /* not a shape of training */
+    if (n[0] > 10000) return; /* not a shape of training */
     lin l = {.m = m, .n = n[0], .k = k, .alpha = c->bench || ck_below(c, 3) ? 1 : (float)ck_uniform(c, 2)};
     (void)nw;
     l.ld = l.n + gap;
@@ -309,12 +342,12 @@ static void dw_case(ck *c, int m, const int *n, int nw, int k, int gap, bool col
     ck_call call = {.args = &l, .call = call_dw, .ws = ws_dw, .want = want_dw, .rounded = l.w[0]};
     call.flops = 2.0 * m * l.n * k;
     call.bytes = 8.0 * l.n * k + 4.0 * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
-    snprintf(call.shape, sizeof call.shape, "%d rows, [%d, %d] ld %d alpha %g", m, l.n, k, l.ld,
+    snprintf(call.shape, sizeof call.shape, "%s%d rows, [%d, %d] ld %d alpha %g", part, m, l.n, k, l.ld,
              (double)l.alpha);
     ck_run(c, &call);
 }
 
-static void check_dw(ck *c) { every_gemm(c, dw_case); }
+static void check_dw(ck *c) { every_gemm(c, dw_case, true); }
 
 static void call_bias(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
@@ -337,17 +370,27 @@ static void want_bias(void *args)
     }
 }
 
+static void bias_case(ck *c, const char *part, int m, int n, int ld)
+{
+    lin l = {.m = m, .n = n, .ld = ld};
+    l.x = ck_in(c, CK_F32, (int64_t)m * ld, 1);
+    l.y = ck_inout(c, CK_F32, 1, n, n, 1);
+    ck_call call = {.args = &l, .call = call_bias, .want = want_bias, .bytes = 4.0 * m * n};
+    snprintf(call.shape, sizeof call.shape, "%s%d x %d ld %d", part, m, n, ld);
+    ck_run(c, &call);
+}
+
 static void check_bias(ck *c)
 {
-    for (int i = 0; i < (c->bench ? 2 : 40); i++) {
-        lin l = {.m = i == 0 ? 0 : ck_size(c, 400), .n = i == 1 ? 0 : ck_size(c, 700)};
-        if (c->bench) l = (lin){.m = i ? 3200 : 257, .n = i ? 512 : 6144};
-        l.ld = l.n + (c->bench || ck_flip(c) ? 0 : ck_below(c, 30));
-        l.x = ck_in(c, CK_F32, (int64_t)l.m * l.ld, 1);
-        l.y = ck_inout(c, CK_F32, 1, l.n, l.n, 1);
-        ck_call call = {.args = &l, .call = call_bias, .want = want_bias, .bytes = 4.0 * l.m * l.n};
-        snprintf(call.shape, sizeof call.shape, "%d x %d ld %d", l.m, l.n, l.ld);
-        ck_run(c, &call);
+    for (int i = 0; c->bench && i < BENCH_SHAPES; i++) {
+        const struct bench_shape *s = &bench_shapes[i];
+        const int items = ck_items(c, s->fixed);
+        if (items && (strstr(s->part, "fc") || strstr(s->part, "vit")))
+            bias_case(c, s->part, items * s->rows, s->n[0], s->n[0]);
+    }
+    for (int i = 0; !c->bench && i < 40; i++) {
+        const int m = i == 0 ? 0 : ck_size(c, 400), n = i == 1 ? 0 : ck_size(c, 700);
+        bias_case(c, "", m, n, n + (ck_flip(c) ? 0 : ck_below(c, 30)));
     }
 }
 

@@ -98,9 +98,9 @@ static void lora_case(ck *c, int items, int per_item, int n, int k, int nset)
 static void check_lora(ck *c)
 {
     if (c->bench) {
-        lora_case(c, 64, 50, 128, 128, 1);
-        lora_case(c, 1, 48, 2048, 2048, 1);
-        lora_case(c, 8, 1, 2048, 2048, 4);
+        if (ck_items(c, 64)) lora_case(c, 64, 50, 128, 128, 1);
+        lora_case(c, c->batch, 48, 2048, 2048, 1);
+        lora_case(c, c->batch, 1, 2048, 2048, 4);
         return;
     }
     lora_case(c, 0, 5, 16, 16, 1);

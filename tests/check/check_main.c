@@ -1,6 +1,5 @@
-/* check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--seed=N] [--once] [--bench] [--json=FILE] [--list]
- * Checks (or times) every line of kernels.def on every CPU tier of this machine. Exit status 1 when something
- * failed. */
+/* check_kernels: checks every line of kernels.def on every CPU tier of this machine, or times it (--bench).
+ * Exit status 1 when something failed. */
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,22 +25,30 @@ static const ck_check *const families[] = {ck_linear,    ck_lora,  ck_norm,  ck_
                                            ck_attention, ck_cache, ck_embed, ck_loss, ck_optim};
 #define FAMILIES (sizeof families / sizeof families[0])
 
+static const char usage[] = "usage: check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--shape=PATTERN] "
+                            "[--dtype=f32|bf16] [--seed=N] [--once]\n"
+                            "       [--list]; timing: --bench [--batch=N,N...] [--repeats=N] [--small] "
+                            "[--profile] [--json=FILE] [--commit=NAME]\n"
+                            "PATTERN: part of a name, or a shell pattern\n";
+
+#define BATCHES 8
+#define REPEATS 101 /* at most */
 typedef struct options {
-    const char *kernel, *tier;
+    const char *kernel, *tier, *shape, *dtype, *commit;
     unsigned long long seed;
     const char *json;
-    bool bench, list, once;
+    int batch[BATCHES], batches, repeats;
+    bool seeded, bench, list, once, small, profile;
 } options;
 
 typedef struct count {
     int passed, failed, skipped;
 } count;
 
-/* A pattern of the shell, or a part of the name. */
-static bool matches(const char *pattern, const char *name)
+bool ck_matches(const char *pattern, const char *text)
 {
     if (!pattern) return true;
-    return strpbrk(pattern, "*?[") ? fnmatch(pattern, name, 0) == 0 : strstr(name, pattern) != NULL;
+    return strpbrk(pattern, "*?[") ? fnmatch(pattern, text, 0) == 0 : strstr(text, pattern) != NULL;
 }
 
 static const line *find_line(const char *name)
@@ -80,9 +87,9 @@ static void report(const ck *c, ck_tier *t, count *n)
         n->passed++;
     else
         n->failed++;
-    if (c->bench && ok) return;
+    if (c->timed && ok) return;
     printf("%-13s %-4s %-10s %4d cases", c->check->name, c->dtype ? "bf16" : "f32", t->name, t->stat.cases);
-    if (!c->bench) {
+    if (!c->timed) {
         printf("  error %8.2e to double, %8.2e to ref, limit %7.1e", t->stat.worst_double, t->stat.worst_ref,
                c->check->limit[c->dtype]);
     }
@@ -90,6 +97,18 @@ static void report(const ck *c, ck_tier *t, count *n)
         printf("  ok\n");
     else
         printf("  FAILED in %d\n", t->stat.failed);
+}
+
+/* A bench has a pass for every batch. */
+static void run_passes(ck *c, const options *o)
+{
+    c->cases = 0;
+    for (int i = 0; i < (c->bench ? o->batches : 1); i++) {
+        c->batch = c->bench ? o->batch[i] : 0;
+        c->first_batch = i == 0;
+        seed_case(c, o);
+        c->check->run(c);
+    }
 }
 
 static void check_line(ck *c, const line *l, const options *o, count *n)
@@ -105,9 +124,9 @@ static void check_line(ck *c, const line *l, const options *o, count *n)
     c->slot = l->at;
     c->ws_slot = ws ? ws->at : 0;
     for (c->dtype = B2_F32; c->dtype <= B2_BF16; c->dtype++) {
+        if (o->dtype && strcmp(o->dtype, c->dtype ? "bf16" : "f32")) continue;
         for (int i = 0; i < CK_TIERS; i++) c->tier[i].stat = (ck_stat){0};
-        seed_case(c, o);
-        c->check->run(c);
+        run_passes(c, o);
         for (int i = 0; i < CK_TIERS; i++) {
             if (c->tier[i].selected && c->tier[i].stat.cases) report(c, &c->tier[i], n);
         }
@@ -133,13 +152,13 @@ static void open_tiers(ck *c, const options *o, count *n)
         ck_tier *t = &c->tier[i];
         t->name = b2_isa_name((b2_isa)i);
         t->available = b2_isa_available((b2_isa)i);
-        t->selected = t->available && matches(o->tier, t->name);
+        t->selected = t->available && ck_matches(o->tier, t->name) && (i > 0 || !o->bench || o->tier);
         if (t->available) {
             if (i == B2_ISA_REF)
                 b2_ref_tables(t->table);
             else
                 b2_cpu_tables(t->table, (b2_isa)i);
-        } else if (matches(o->tier, t->name)) {
+        } else if (ck_matches(o->tier, t->name)) {
             printf("tier %s: skipped, not on this machine\n", t->name);
             n->skipped++;
         }
@@ -151,7 +170,7 @@ static void open_cuda(ck *c, const options *o)
     ck_tier *t = &c->tier[CK_CUDA];
     t->name = "cuda";
     t->available = ck_cuda_tables != NULL;
-    t->selected = t->available && matches(o->tier, t->name);
+    t->selected = t->available && ck_matches(o->tier, t->name);
     if (t->available) ck_cuda_tables(t->table);
 }
 
@@ -166,7 +185,7 @@ static void name_ref_slots(const ck *c, const options *o)
     int best = B2_ISA_COUNT - 1, names = 0;
     while (!c->tier[best].available) best--;
     for (size_t i = 0; best != B2_ISA_REF && i < LINES; i++) {
-        if (lines[i].ws || !matches(o->kernel, lines[i].name)) continue;
+        if (lines[i].ws || !ck_matches(o->kernel, lines[i].name)) continue;
         const bool f32 = same_slot(c, best, B2_F32, lines[i].at),
                    bf16 = same_slot(c, best, B2_BF16, lines[i].at);
         if (!f32 && !bf16) continue;
@@ -176,35 +195,88 @@ static void name_ref_slots(const ck *c, const options *o)
     if (names) printf("\n");
 }
 
+/* --batch=1,16,64 */
+static bool parse_batches(const char *text, options *o)
+{
+    char *end = NULL;
+    for (o->batches = 0; o->batches < BATCHES; text = end + 1) {
+        const long v = strtol(text, &end, 10);
+        if (end == text || v < 1 || v > 1024 || (*end && *end != ',')) return false;
+        o->batch[o->batches++] = (int)v;
+        if (!*end) return true;
+    }
+    return false;
+}
+
+/* --name=text */
+static bool parse_text(const char *arg, const char *name, const char **out)
+{
+    const size_t n = strlen(name);
+    if (strncmp(arg, name, n) || arg[n] != '=') return false;
+    *out = arg + n + 1;
+    return true;
+}
+
+static bool parse_number(const char *arg, const char *name, long long least, long long most, long long *out)
+{
+    const char *text;
+    return parse_text(arg, name, &text) && b2_parse_int(text, least, most, out);
+}
+
+static bool parse_switch(const char *arg, options *o)
+{
+    const struct {
+        const char *name;
+        bool *to;
+    } all[] = {{"--once", &o->once},
+               {"--bench", &o->bench},
+               {"--list", &o->list},
+               {"--small", &o->small},
+               {"--profile", &o->profile}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        if (strcmp(arg, all[i].name) == 0) return *all[i].to = true;
+    }
+    return false;
+}
+
+static bool parse_option(const char *arg, options *o)
+{
+    const char *text;
+    long long v;
+    if (parse_text(arg, "--kernel", &o->kernel) || parse_text(arg, "--tier", &o->tier) ||
+        parse_text(arg, "--shape", &o->shape) || parse_text(arg, "--json", &o->json) ||
+        parse_text(arg, "--commit", &o->commit))
+        return true;
+    if (parse_text(arg, "--dtype", &o->dtype))
+        return strcmp(o->dtype, "f32") == 0 || strcmp(o->dtype, "bf16") == 0;
+    if (parse_text(arg, "--batch", &text)) return parse_batches(text, o);
+    if (parse_number(arg, "--seed", 0, INT64_MAX, &v)) {
+        o->seed = (unsigned long long)v;
+        return o->seeded = true;
+    }
+    if (parse_number(arg, "--repeats", 1, REPEATS, &v)) {
+        o->repeats = (int)v;
+        return true;
+    }
+    return parse_switch(arg, o);
+}
+
 static bool parse(int argc, char **argv, options *o)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
-    o->seed = (unsigned long long)(t.tv_nsec ^ t.tv_sec) % 1000000;
+    *o = (options){.seed = (unsigned long long)(t.tv_nsec ^ t.tv_sec) % 1000000,
+                   .repeats = REPEATS,
+                   .commit = "unknown"};
     for (int i = 1; i < argc; i++) {
-        long long v;
-        if (strncmp(argv[i], "--kernel=", 9) == 0)
-            o->kernel = argv[i] + 9;
-        else if (strncmp(argv[i], "--tier=", 7) == 0)
-            o->tier = argv[i] + 7;
-        else if (strncmp(argv[i], "--seed=", 7) == 0 && b2_parse_int(argv[i] + 7, 0, INT64_MAX, &v))
-            o->seed = (unsigned long long)v;
-        else if (strncmp(argv[i], "--json=", 7) == 0)
-            o->json = argv[i] + 7;
-        else if (strcmp(argv[i], "--once") == 0)
-            o->once = true;
-        else if (strcmp(argv[i], "--bench") == 0)
-            o->bench = true;
-        else if (strcmp(argv[i], "--list") == 0)
-            o->list = true;
-        else {
-            fprintf(
-                stderr,
-                "check_kernels: %s: not an option; usage: check_kernels [--kernel=PATTERN] [--tier=PATTERN] "
-                "[--seed=N] [--once] [--bench] [--json=FILE] [--list]\n",
-                argv[i]);
-            return false;
-        }
+        if (parse_option(argv[i], o)) continue;
+        fprintf(stderr, "check_kernels: %s: not an option, or not a value of it\n%s", argv[i], usage);
+        return false;
+    }
+    if (o->bench && !o->seeded) o->seed = 1; /* the same cases for everybody who compares */
+    if (!o->bench && (o->batches || o->small || o->profile || o->json)) {
+        fprintf(stderr, "check_kernels: --batch, --small, --profile and --json go with --bench\n%s", usage);
+        return false;
     }
     return true;
 }
@@ -220,11 +292,56 @@ static bool open_pools(ck *c)
     return true;
 }
 
+/* A CPU is given one item unless asked otherwise, a GPU what it is made for. */
+static void choose_batches(const ck *c, options *o)
+{
+    static const int usual[] = {1, 16, 64};
+    if (o->batches) return;
+    o->batches = c->tier[CK_CUDA].selected ? 3 : 1;
+    memcpy(o->batch, usual, sizeof usual);
+}
+
+static bool open_bench(ck *c, options *o)
+{
+    choose_batches(c, o);
+    c->timed = o->bench;
+    c->bench = o->bench && !o->small;
+    c->profile = o->profile;
+    c->repeats = o->repeats;
+    c->commit = o->commit;
+    if (o->json && !(c->json = fopen(o->json, "w"))) {
+        perror(o->json);
+        return false;
+    }
+    if (c->timed) ck_ceilings(c);
+    return true;
+}
+
+static void run_lines(ck *c, const options *o, count *n)
+{
+    for (size_t i = 0; i < LINES; i++) {
+        if (ck_matches(o->kernel, lines[i].name)) check_line(c, &lines[i], o, n);
+    }
+    const bool ran = c->ran > 0;
+    if (!o->kernel) find_strays(n);
+    if (!o->kernel && !o->bench) {
+        const int missed = ck_self_test(c);
+        printf("self-test: %s\n", missed ? "planted faults were NOT found" : "every planted fault was found");
+        n->failed += missed;
+        n->passed += missed == 0;
+    }
+    if (!ran) {
+        printf("no case of kernel %s, type %s, shape %s\n", o->kernel ? o->kernel : "*",
+               o->dtype ? o->dtype : "*", o->shape ? o->shape : "*");
+        n->failed++;
+    }
+}
+
 int main(int argc, char **argv)
 {
     static ck_tier tiers[CK_TIERS];
     ck *c = ck_take(sizeof *c); /* kernels read its step */
-    options o = {0};
+    options o;
     count n = {0};
     if (!parse(argc, argv, &o)) return 2;
     for (size_t i = 0; o.list && i < LINES; i++) printf("%s\n", lines[i].name);
@@ -235,32 +352,16 @@ int main(int argc, char **argv)
     printf("seed %llu\n", o.seed);
     open_tiers(c, &o, &n);
     open_cuda(c, &o);
-    c->bench = o.bench;
     c->once = o.once;
-    if (o.json && !(c->json = fopen(o.json, "w"))) {
-        perror(o.json);
-        return 2;
-    }
-    if (c->bench) ck_probe(c);
-    int ran = 0;
-    for (size_t i = 0; i < LINES; i++) {
-        if (!matches(o.kernel, lines[i].name)) continue;
-        check_line(c, &lines[i], &o, &n);
-        ran++;
-    }
-    if (!o.kernel) find_strays(&n);
-    if (!o.kernel && !o.bench) {
-        const int missed = ck_self_test(c);
-        printf("self-test: %s\n", missed ? "planted faults were NOT found" : "every planted fault was found");
-        n.failed += missed;
-        n.passed += missed == 0;
-    }
-    if (!ran) printf("no kernel matches %s\n", o.kernel);
-    name_ref_slots(c, &o);
+    c->shape = o.shape;
+    if (!open_bench(c, &o)) return 2;
+    run_lines(c, &o, &n);
+    if (!c->timed) name_ref_slots(c, &o);
     for (int i = 0; i < 4; i++) b2_pool_close(c->pool[i]);
     const bool written = !c->json || fclose(c->json) == 0;
+    free(c->flush);
     ck_give(c);
     if (!written) perror(o.json);
     printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped);
-    return n.failed || !ran || !written;
+    return n.failed || !written;
 }

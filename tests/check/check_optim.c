@@ -58,7 +58,7 @@ static void want_sumsq(void *args)
 static void check_sums(ck *c)
 {
     const bool squares = strcmp(c->check->name, "sumsq") == 0;
-    for (int i = 0; i < (c->bench ? 3 : 40); i++) {
+    for (int i = 0; i < (c->bench ? ck_items(c, 3) : 40); i++) {
         optim o = {.n = length(c, i)};
         o.x = ck_in(c, CK_F32, o.n, 2);
         o.out = squares ? ck_out(c, CK_F64, 1, 1, 1) : ck_inout(c, CK_F64, 1, 1, 1, 100);
@@ -116,7 +116,7 @@ static void random_step(ck *c, int i)
 
 static void check_adamw(ck *c)
 {
-    for (int i = 0; i < (c->bench ? 3 : 40); i++) {
+    for (int i = 0; i < (c->bench ? ck_items(c, 3) : 40); i++) {
         random_step(c, i);
         optim o = {.n = length(c, i), .step = &c->step, .decay = (float)ck_below(c, 2)};
         o.w = ck_inout(c, CK_F32, 1, o.n, o.n, 1);
@@ -166,7 +166,7 @@ static void want_scale(void *args)
 
 static void check_scale(ck *c)
 {
-    for (int i = 0; i < (c->bench ? 1 : 40); i++) {
+    for (int i = 0; i < (c->bench ? ck_items(c, 1) : 40); i++) {
         scale s = {.clip = i % 4 ? exp(ck_uniform(c, 4)) : 0};
         s.step = ck_inout(c, CK_F64, 1, WORDS, WORDS, 1);
         s.sums = ck_in(c, CK_F64, 2, 0);

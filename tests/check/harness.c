@@ -8,6 +8,7 @@
 
 #define GUARD      256
 #define GUARD_BYTE 0xA5
+#define STRETCH    999983
 
 static size_t size_of(ck_type t) { return t == CK_I8 ? 1 : t == CK_BF16 ? 2 : t == CK_F64 ? 8 : 4; }
 
@@ -101,9 +102,14 @@ ck_buf *ck_inout(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, do
     return b;
 }
 
+/* Big buffers of a bench repeat a stretch of odd length. */
 void ck_fill(ck *c, ck_buf *b, double spread)
 {
-    for (int64_t i = 0; i < b->n; i++) ck_set(b, i, ck_uniform(c, spread));
+    const int64_t n = c->bench && b->n > STRETCH ? STRETCH : b->n;
+    const size_t size = size_of(b->type);
+    for (int64_t i = 0; i < n; i++) ck_set(b, i, ck_uniform(c, spread));
+    for (int64_t at = n; at < b->n; at += n)
+        memcpy((char *)b->p + (size_t)at * size, b->p, (size_t)(b->n - at < n ? b->n - at : n) * size);
 }
 
 static double get(ck_type t, const void *p, int64_t i)
@@ -143,7 +149,7 @@ void ck_round(const ck_call *call)
         free(b->first);
         b->first = NULL;
     }
-    memcpy(b->init, x, b->bytes);
+    if (b->init) memcpy(b->init, x, b->bytes);
 }
 
 void ck_set(ck_buf *b, int64_t i, double value)

@@ -1,7 +1,7 @@
 /* The kernel check tool, checkasm in miniature. A check registers inputs and outputs, says how to call the
  * kernel and how to compute the same in double precision, and hands the case to ck_run. That runs the
  * reference and every tier of this machine on the same bits, with thread counts 1, 2 and 3, and judges; with
- * --bench it times the very same call. */
+ * --bench it times the very same call, and judges it before and after. */
 #ifndef B2_TESTS_CHECK_HARNESS_H
 #define B2_TESTS_CHECK_HARNESS_H
 #include <stdbool.h>
@@ -55,20 +55,47 @@ __attribute__((weak)) const char *ck_cuda_wait(b2_queue *q); /* for all launched
 /* Memory that kernels on a GPU see as the host does; absent where any memory will do. */
 __attribute__((weak)) void *ck_shared_take(size_t bytes);
 __attribute__((weak)) void ck_shared_give(void *p);
+/* Into the GPU's own memory, where it stays until the host looks at it. */
+__attribute__((weak)) void ck_shared_home(void *p, size_t bytes);
+
+/* Timing on a GPU, by its own clock (tests/gpu/check_cuda.c). What fails ends the program. */
+typedef void ck_launch(void *ctx, int i);
+__attribute__((weak)) const char *ck_cuda_name(void);
+__attribute__((weak)) int ck_cuda_sms(void);
+/* Seconds of one launch behind a flushed cache; hot: after two launches that are not timed. */
+__attribute__((weak)) double ck_cuda_single(ck_launch *fn, void *ctx, bool hot);
+/* Seconds a launch, each of `repeats` replays of a graph of `launches`. */
+__attribute__((weak)) void ck_cuda_graph(ck_launch *fn, void *ctx, int launches, int repeats, double *s);
+__attribute__((weak)) double ck_cuda_copy(size_t bytes); /* seconds of a copy inside the GPU's memory */
+
+/* What a device can do, measured before anything is timed on it. */
+typedef struct ck_ceiling {
+    char device[96];
+    double gbs, gflops[2]; /* memory; arithmetic by activation type */
+} ck_ceiling;
 
 struct ck_check;
 typedef struct ck {
     const struct ck_check *check;
-    int dtype;               /* B2_F32 or B2_BF16 */
-    bool bench, quiet, once; /* once: one thread count instead of three */
-    size_t slot, ws_slot;    /* offsets in b2_kernels; ws_slot 0: none */
+    int dtype;                      /* B2_F32 or B2_BF16 */
+    bool timed, bench, quiet, once; /* timed: not checked; bench: BLIP-2's shapes; once: one thread count */
+    bool profile;                   /* timed, but by somebody else: calls only */
+    int batch;                      /* bench: items of this pass */
+    bool first_batch;
+    int repeats;       /* timed: at most */
+    int cases, ran;    /* of this kernel and type so far; of all */
+    const char *shape; /* pattern that a case's shape must match, or NULL */
+    const char *commit;
+    size_t slot, ws_slot; /* offsets in b2_kernels; ws_slot 0: none */
     b2_rng rng;
     b2_step step; /* random; a check may set fields before ck_run */
     uint64_t sample[256];
-    ck_tier *tier;               /* [CK_TIERS] */
-    b2_pool *pool[4];            /* by thread count, 1 to 3; [0]: all CPUs, for timing */
-    double read_gbs, fma_gflops; /* measured ceilings, bench only */
-    FILE *json;                  /* bench: a line a timed case, or NULL */
+    ck_tier *tier;     /* [CK_TIERS] */
+    b2_pool *pool[4];  /* by thread count, 1 to 3; [0]: all CPUs, for timing */
+    ck_ceiling top[2]; /* of the CPU, of the GPU; timed only */
+    void *flush;       /* what ck_flush overwrites */
+    size_t flush_bytes, flushes;
+    FILE *json; /* timed: lines of results, or NULL */
     ck_buf *bufs;
 } ck;
 
@@ -115,7 +142,9 @@ static inline void ck_want(ck_buf *b, int64_t i, double value, double mag)
 
 /* ---- chance: the same for the same seed, kernel and activation type ------------------------------------ */
 int ck_below(ck *c, int n); /* 0..n-1 */
-/* Timed cases are the same every time: always true there. */
+/* Items of a bench case: the pass's batch; or `fixed` ones that no batch changes: once, then 0 (left out). */
+static inline int ck_items(const ck *c, int fixed) { return !fixed ? c->batch : c->first_batch ? fixed : 0; }
+/* Bench cases are the same every time: always true there. */
 static inline bool ck_flip(ck *c) { return c->bench || ck_below(c, 2) != 0; }
 int ck_size(ck *c, int most); /* 1..most, often next to a power of two */
 double ck_uniform(ck *c, double spread);
@@ -136,8 +165,27 @@ const char *ck_damage(const ck *c); /* NULL, or what was written that must not b
 /* Largest error of all outputs against `want`, or against ref's results; INFINITY where a NaN is misplaced.
  */
 double ck_error(const ck *c, bool against_ref);
+void ck_keep(ck *c, bool of_ref); /* outputs become what ck_error or ck_same_bits compares with */
+bool ck_same_bits(const ck *c);
+bool ck_matches(const char *pattern,
+                const char *text); /* a pattern of the shell, or a part; NULL: anything */
 void ck_time(ck *c, const ck_call *call);
-void ck_probe(ck *c);
+void ck_ceilings(ck *c); /* measures and prints them */
+double ck_seconds(void);
+
+typedef struct ck_timing {
+    double median, p10, p90; /* seconds */
+    int n;
+    const char *cache, *how; /* "cold" or "hot"; "call" or "graph" */
+} ck_timing;
+ck_timing ck_sorted(double *s, int n); /* s: in any order before */
+int ck_by_value(const void *a, const void *b);
+/* judge: the tier that the results were compared with, or "none". */
+void ck_print_timing(const ck *c, const ck_tier *t, const ck_call *call, const char *judge,
+                     const ck_timing *r);
+void ck_json_text(FILE *f, const char *name, const char *text); /* "name": "text" */
+double ck_best(ck *c, const ck_tier *t, const ck_call *call);   /* seconds, hot, of the buffers made so far */
+void ck_flush(ck *c);                                           /* the CPU's caches: all of it overwritten */
 b2_queue ck_queue(ck *c, const ck_tier *tier, b2_pool *pool);
 bool ck_new_slot(const ck *c, int tier); /* does this tier bring its own kernel or workspace? */
 int ck_self_test(ck *c);                 /* planted faults: number of those not found */

@@ -1,257 +1,268 @@
-/* Timing of the check tool: the same call as the checks make, medians and spread, and the machine's ceilings.
- */
+/* Timing of the check tool: the very call that the checks make, with a cold and a hot cache, judged before
+ * and after. */
 #include "harness.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #define SAMPLES      101
-#define TARGET       0.15 /* seconds per case */
-#define SAMPLE_LEAST 2e-5 /* seconds per sample, so that the clock does not matter */
-#define COARSE                                                                                               \
-    64 /* of the limit: errors are relative to the largest output here, not to each one's terms              \
-        */
+#define TARGET       0.15 /* seconds a state of a case, hot */
+#define TARGET_COLD  0.5  /* the same, with what it takes to get cold */
+#define SAMPLE_LEAST 2e-5 /* seconds a sample, so that the clock does not matter */
+#define SLOW         1.0  /* a call that takes longer is timed once */
+#define LEAST        5    /* samples of any other */
+#define GRAPH        1e-3 /* seconds of a graph's launches together, so that its start does not matter */
+#define REF_FLOPS    8e9  /* more than these, and the reference would take too long */
+#define REF_SOON     5e8  /* the same where another tier is there to judge */
+#define COARSE       64 /* of the limit: errors are relative to the largest output, not to each one's terms */
 
-static double seconds(void)
+double ck_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-typedef struct timing {
-    double median, spread; /* seconds; half the distance of the quartiles, relative */
-} timing;
+/* ---- one call ------------------------------------------------------------------------------------------ */
 
-static int by_value(const void *a, const void *b)
+/* What kernels read of a step, apart from what the host touches while they run. */
+typedef struct moment {
+    b2_step step;
+    uint64_t sample[256];
+} moment;
+
+typedef struct job {
+    const b2_kernels *k;
+    b2_queue q;
+    const ck_call *call;
+    moment *now;
+    void *ws;
+    size_t ws_bytes;
+    bool turning; /* every launch takes other weights */
+} job;
+
+static void launch(void *ctx, int i)
 {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    job *j = ctx;
+    if (j->call->turn) j->call->turn(j->call->args, j->turning ? i : 0);
+    j->call->call(j->k, &j->q, j->call->args, j->ws);
 }
 
-static double batch(const b2_kernels *k, b2_queue *q, const ck_call *call, void *ws, int times, int *turn)
+static void finish(job *j)
 {
-    const double begin = seconds();
-    for (int i = 0; i < times; i++) {
-        if (call->turn) call->turn(call->args, (*turn)++);
-        call->call(k, q, call->args, ws);
+    const char *lost = j->q.native ? ck_cuda_wait(&j->q) : NULL;
+    if (!lost) return;
+    fprintf(stderr, "check_kernels: %s\n", lost); /* nothing works after that */
+    exit(3);
+}
+
+static void open_job(ck *c, const ck_tier *t, const ck_call *call, job *j)
+{
+    *j = (job){.k = &t->table[c->dtype], .q = ck_queue(c, t, c->pool[0]), .call = call};
+    if (j->q.native) j->q.threads = ck_cuda_sms();
+    j->now = ck_take(sizeof *j->now);
+    j->now->step = c->step;
+    memcpy(j->now->sample, c->sample, sizeof j->now->sample);
+    j->now->step.sample = j->now->sample;
+    j->q.step = &j->now->step;
+    j->ws_bytes = call->ws ? call->ws(j->k, call->args, j->q.threads) : 0;
+    j->ws = ck_take(j->ws_bytes + 64);
+    memset(j->ws, 0, j->ws_bytes);
+    ck_where(c, t, call);
+}
+
+static void close_job(job *j)
+{
+    ck_give(j->ws);
+    ck_give(j->now);
+}
+
+/* On what the case began with; seconds. */
+static double run_once(ck *c, job *j)
+{
+    ck_restore(c);
+    const double begin = ck_seconds();
+    launch(j, 0);
+    finish(j);
+    return ck_seconds() - begin;
+}
+
+/* ---- many calls ---------------------------------------------------------------------------------------- */
+
+static void flush_chunk(void *ctx, int64_t chunk, int worker)
+{
+    (void)worker;
+    ck *c = ctx;
+    memset((char *)c->flush + (size_t)chunk * (c->flush_bytes / 64), (int)c->flushes, c->flush_bytes / 64);
+}
+
+void ck_flush(ck *c)
+{
+    c->flushes++;
+    b2_pool_run(c->pool[0], 64, flush_chunk, c);
+}
+
+/* `first`: what a call took. */
+static int sample_cpu(ck *c, job *j, bool hot, double first, double *s)
+{
+    const int times = hot && first < SAMPLE_LEAST ? 1 + (int)(SAMPLE_LEAST / (first + 1e-9)) : 1;
+    const double left = hot ? TARGET : TARGET_COLD, start = ck_seconds();
+    const int least = first > SLOW ? 1 : LEAST;
+    int n = 0;
+    if (hot && first < SLOW) launch(j, 0);
+    while (n < c->repeats && (n < least || ck_seconds() - start < left)) {
+        if (!hot) ck_flush(c);
+        const double begin = ck_seconds();
+        for (int i = 0; i < times; i++) launch(j, i);
+        s[n++] = (ck_seconds() - begin) / times;
     }
-    if (q->native && ck_cuda_wait(q)) exit(3);
-    return (seconds() - begin) / times;
+    return n;
 }
 
-/* `first` is what one call took; slow calls make do with `least` samples, that one included. */
-static timing measure(const b2_kernels *k, b2_queue *q, const ck_call *call, void *ws, double first,
-                      int least)
+static int sample_cuda(ck *c, job *j, bool hot, double *s)
+{
+    const double start = ck_seconds();
+    int n = 0;
+    while (n < c->repeats && (n < LEAST || ck_seconds() - start < TARGET_COLD))
+        s[n++] = ck_cuda_single(launch, j, hot);
+    finish(j);
+    return n;
+}
+
+static ck_timing sample_graph(ck *c, job *j, bool cold, double one)
 {
     double s[SAMPLES];
-    int n = 0, turn = 1;
-    const int times = first > SAMPLE_LEAST ? 1 : 1 + (int)(SAMPLE_LEAST / (first + 1e-9));
-    const double left = TARGET - first;
-    if (left < 0) s[n++] = first;
-    const double begin = seconds();
-    while (n < SAMPLES && (n < least || seconds() - begin < left))
-        s[n++] = batch(k, q, call, ws, times, &turn);
-    qsort(s, (size_t)n, sizeof s[0], by_value);
-    const double median = s[n / 2];
-    return (timing){median, (s[n - 1 - n / 4] - s[n / 4]) / 2 / median};
-}
-
-static timing time_tier(ck *c, const ck_tier *t, const ck_call *call, double *error)
-{
-    const b2_kernels *k = &t->table[c->dtype];
-    b2_pool *pool = c->pool[0];
-    const size_t size = call->ws ? call->ws(k, call->args, b2_pool_threads(pool)) : 0;
-    void *ws = ck_take(size + 64);
-    memset(ws, 0, size);
-    b2_queue q = ck_queue(c, t, pool);
-    ck_where(c, t, call);
-    ck_restore(c);
-    int turn = 0;
-    const double first = batch(k, &q, call, ws, 1, &turn);
-    if (t == c->tier) {
-        for (ck_buf *b = c->bufs; b; b = b->next) {
-            if (b->output) b->ref = memcpy(malloc(b->bytes + 1), b->p, b->bytes);
-        }
-    }
-    *error = ck_error(c, true);
-    const timing r = measure(k, &q, call, ws, first, t == c->tier ? 1 : 3);
-    ck_give(ws);
+    const double fit = GRAPH / (one + 1e-9);
+    const int launches = c->bench ? fit < 10 ? 10 : fit > 200 ? 200 : (int)fit : 3;
+    const int repeats = c->repeats < 20 ? c->repeats : 20;
+    j->turning = cold;
+    ck_cuda_graph(launch, j, launches, repeats, s);
+    finish(j);
+    j->turning = false;
+    ck_timing r = ck_sorted(s, repeats);
+    r.cache = cold ? "cold" : "hot";
+    r.how = "graph";
     return r;
 }
 
-/* The nearer ceiling. What is read faster than memory can deliver came out of a cache: no share then. */
-static void print_rate(const ck *c, const ck_call *call, double s)
+static ck_timing sample(ck *c, job *j, bool hot, double first)
 {
-    const double gflops = call->flops / s * 1e-9, gbs = call->bytes / s * 1e-9;
-    if (gflops / c->fma_gflops > gbs / c->read_gbs || (gflops > 0 && gbs > c->read_gbs)) {
-        printf(" %8.1f GFLOP/s %4.0f%%", gflops, 100 * gflops / c->fma_gflops);
-    } else if (gbs > c->read_gbs) {
-        printf(" %8.1f GB/s   cache", gbs);
-    } else {
-        printf(" %8.1f GB/s    %4.0f%%", gbs, 100 * gbs / c->read_gbs);
-    }
+    double s[SAMPLES];
+    const int n = j->q.native ? sample_cuda(c, j, hot, s) : sample_cpu(c, j, hot, first, s);
+    ck_timing r = ck_sorted(s, n);
+    r.cache = hot ? "hot" : "cold";
+    r.how = "call";
+    return r;
 }
 
-static void print_times(const ck *c, const ck_tier *t, const ck_call *call, timing r, double ref,
-                        double below)
+/* The host has looked at everything: back to the GPU's memory. */
+static void send_home(ck *c, job *j)
 {
-    printf("%-13s %-4s %-10s %-58s %10.4f ms +-%4.1f%%", c->check->name, c->dtype ? "bf16" : "f32", t->name,
-           call->shape, 1e3 * r.median, 100 * r.spread);
-    if (t == &c->tier[CK_CUDA]) { /* the ceilings are the CPU's */
-        printf(" %8.1f GFLOP/s %8.1f GB/s", call->flops / r.median * 1e-9, call->bytes / r.median * 1e-9);
-    } else {
-        print_rate(c, call, r.median);
-        if (t != c->tier) printf("  %6.1fx ref %5.2fx lower", ref / r.median, below / r.median);
+    if (!j->q.native || !ck_shared_home) return;
+    for (ck_buf *b = c->bufs; b; b = b->next) ck_shared_home(b->block, b->block_bytes);
+    ck_shared_home(j->ws, j->ws_bytes + 64);
+    ck_shared_home(j->now, sizeof *j->now);
+}
+
+/* Weights that go round tell what a graph of the whole model would see; other cases have no cold graph. */
+static int measure(ck *c, job *j, double first, ck_timing r[4])
+{
+    int n = 0;
+    r[n++] = sample(c, j, false, first);
+    r[n++] = sample(c, j, true, first);
+    if (!j->q.native) return n;
+    const double one = r[1].median;
+    r[n++] = sample_graph(c, j, false, one);
+    if (j->call->turn) r[n++] = sample_graph(c, j, true, one);
+    return n;
+}
+
+double ck_best(ck *c, const ck_tier *t, const ck_call *call)
+{
+    job j;
+    double s[SAMPLES];
+    open_job(c, t, call, &j);
+    launch(&j, 0);
+    finish(&j);
+    send_home(c, &j);
+    const int n = j.q.native ? sample_cuda(c, &j, true, s) : sample_cpu(c, &j, true, 0.1, s);
+    qsort(s, (size_t)n, sizeof s[0], ck_by_value);
+    close_job(&j);
+    return s[0];
+}
+
+/* ---- a case -------------------------------------------------------------------------------------------- */
+
+/* By whom tier i is judged: the reference; where that would take too long, the next CPU tier below; NONE. */
+enum { NONE = -1 };
+static int judge_of(const ck *c, int i, const ck_call *call)
+{
+    if (call->flops <= REF_SOON) return B2_ISA_REF;
+    int by = (i < B2_ISA_COUNT ? i : B2_ISA_COUNT) - 1;
+    while (by > 0 && !(c->tier[by].available && ck_new_slot(c, by))) by--;
+    return by > 0 ? by : call->flops <= REF_FLOPS ? B2_ISA_REF : NONE;
+}
+
+static void ask_judge(ck *c, int by, const ck_call *call, bool rounded)
+{
+    job j;
+    if (rounded) ck_round(call);
+    if (!c->bench) call->want(call->args); /* for the size of the terms */
+    open_job(c, &c->tier[by], call, &j);
+    run_once(c, &j);
+    ck_keep(c, true);
+    close_job(&j);
+    if (rounded) ck_round(call);
+}
+
+static bool right(const ck *c, int by)
+{
+    return by == NONE || ck_error(c, true) <= c->check->limit[c->dtype] * (c->bench ? COARSE : 1);
+}
+
+static void time_tier(ck *c, ck_tier *t, const ck_call *call, int by)
+{
+    job j;
+    ck_timing r[4];
+    int n = 0;
+    open_job(c, t, call, &j);
+    double first = run_once(c, &j);
+    if (first < SLOW) first = run_once(c, &j); /* the first one may have to load the kernel */
+    const char *bad = ck_damage(c);
+    if (!bad && !right(c, by)) bad = "wrong results before timing";
+    ck_keep(c, false);
+    if (!bad) {
+        send_home(c, &j);
+        if (c->profile)
+            launch(&j, 0);
+        else
+            n = measure(c, &j, first, r);
+        finish(&j);
+        run_once(c, &j);
+        if (!ck_same_bits(c)) bad = "other bits after timing than before";
     }
-    if (c->json)
-        fprintf(c->json,
-                "{\"kernel\":\"%s\",\"table\":\"%s\",\"tier\":\"%s\",\"shape\":\"%s\",\"ms\":%.6g,\"spread\":"
-                "%.3g,"
-                "\"gflops\":%.6g,\"gbs\":%.6g}\n",
-                c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape, 1e3 * r.median, r.spread,
-                call->flops / r.median * 1e-9, call->bytes / r.median * 1e-9);
+    t->stat.cases++;
+    t->stat.failed += bad != NULL;
+    if (bad && !c->quiet)
+        printf("FAIL %s %s %s, %s: %s\n", c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape,
+               bad);
+    for (int i = 0; !bad && !c->quiet && i < n; i++)
+        ck_print_timing(c, t, call, by == NONE ? "none" : c->tier[by].name, &r[i]);
+    fflush(stdout);
+    close_job(&j);
 }
 
 void ck_time(ck *c, const ck_call *call)
 {
-    double ref = 0, below = 0;
+    int asked = NONE;
     for (int i = 0; i < CK_TIERS; i++) {
         ck_tier *t = &c->tier[i];
-        if (!t->available || !ck_new_slot(c, i)) continue;
-        if (i > 0 && !t->selected) continue;
-        double error;
-        const timing r = time_tier(c, t, call, &error);
-        if (i == 0) ref = r.median;
-        t->stat.cases++;
-        const bool bad = !(error <= COARSE * c->check->limit[c->dtype]);
-        t->stat.failed += bad;
-        if (t->selected) {
-            print_times(c, t, call, r, ref, below);
-            printf("%s\n", bad ? "  WRONG" : "");
-            fflush(stdout);
-        }
-        below = r.median;
+        if (!t->available || !t->selected || !ck_new_slot(c, i)) continue;
+        const bool rounded = i == CK_CUDA && call->rounded && c->dtype == B2_BF16;
+        const int by = judge_of(c, i, call);
+        if (by != NONE && (by != asked || rounded)) ask_judge(c, by, call, rounded);
+        asked = by;
+        time_tier(c, t, call, by);
     }
-}
-
-/* ---- ceilings ------------------------------------------------------------------------------------------ */
-
-#define PROBE_BYTES  ((size_t)256 << 20)
-#define PROBE_CHUNKS 256
-#define FMA_ROUNDS   200000
-
-typedef struct probe {
-    const uint64_t *data;
-    uint64_t sum[PROBE_CHUNKS];
-    float out[PROBE_CHUNKS];
-    int width; /* floats in a vector of the FMA probe */
-} probe;
-
-static void read_chunk(void *ctx, int64_t chunk, int worker)
-{
-    (void)worker;
-    probe *p = ctx;
-    const size_t n = PROBE_BYTES / 8 / PROBE_CHUNKS;
-    const uint64_t *x = p->data + (size_t)chunk * n;
-    uint64_t s[8] = {0};
-    for (size_t i = 0; i < n; i += 8) {
-        for (int j = 0; j < 8; j++) s[j] += x[i + (size_t)j];
-    }
-    for (int j = 0; j < 8; j++) p->sum[chunk] += s[j];
-}
-
-#if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static float fma_avx2(void)
-{
-    __m256 a[10];
-    const __m256 x = _mm256_set1_ps(0.999f), y = _mm256_set1_ps(0.001f);
-    for (int j = 0; j < 10; j++) a[j] = _mm256_set1_ps((float)j);
-    for (int i = 0; i < FMA_ROUNDS; i++) {
-#pragma GCC unroll 10
-        for (int j = 0; j < 10; j++) a[j] = _mm256_fmadd_ps(a[j], x, y);
-    }
-    for (int j = 1; j < 10; j++) a[0] = _mm256_add_ps(a[0], a[j]);
-    return _mm256_cvtss_f32(a[0]);
-}
-
-__attribute__((target("avx512f"))) static float fma_avx512(void)
-{
-    __m512 a[10];
-    const __m512 x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(0.001f);
-    for (int j = 0; j < 10; j++) a[j] = _mm512_set1_ps((float)j);
-    for (int i = 0; i < FMA_ROUNDS; i++) {
-#pragma GCC unroll 10
-        for (int j = 0; j < 10; j++) a[j] = _mm512_fmadd_ps(a[j], x, y);
-    }
-    for (int j = 1; j < 10; j++) a[0] = _mm512_add_ps(a[0], a[j]);
-    return _mm512_cvtss_f32(a[0]);
-}
-#endif
-
-static float fma_scalar(void)
-{
-    float a[10];
-    for (int j = 0; j < 10; j++) a[j] = (float)j;
-    for (int i = 0; i < FMA_ROUNDS; i++) {
-        for (int j = 0; j < 10; j++) a[j] = a[j] * 0.999f + 0.001f;
-    }
-    for (int j = 1; j < 10; j++) a[0] += a[j];
-    return a[0];
-}
-
-static void fma_chunk(void *ctx, int64_t chunk, int worker)
-{
-    (void)worker;
-    probe *p = ctx;
-#if defined(__x86_64__)
-    if (p->width == 16)
-        p->out[chunk] = fma_avx512();
-    else if (p->width == 8)
-        p->out[chunk] = fma_avx2();
-    else
-        p->out[chunk] = fma_scalar();
-#else
-    p->out[chunk] = fma_scalar();
-#endif
-}
-
-static double best_of(ck *c, probe *p, int chunks, b2_chunk_fn fn, int tries)
-{
-    double best = INFINITY;
-    for (int i = 0; i < tries; i++) {
-        const double begin = seconds();
-        b2_pool_run(c->pool[0], chunks, fn, p);
-        const double s = seconds() - begin;
-        if (s < best) best = s;
-    }
-    return best;
-}
-
-void ck_probe(ck *c)
-{
-    probe *p = calloc(1, sizeof *p);
-    uint64_t *data = malloc(PROBE_BYTES);
-    if (!p || !data) exit(2);
-    memset(data, 1, PROBE_BYTES);
-    p->data = data;
-    c->read_gbs = (double)PROBE_BYTES / best_of(c, p, PROBE_CHUNKS, read_chunk, 20) * 1e-9;
-    const int threads = b2_pool_threads(c->pool[0]);
-    const int widths[] = {1, 8, 16};
-    const bool has[] = {true, b2_isa_available(B2_ISA_AVX2), b2_isa_available(B2_ISA_AVX512)};
-    for (int i = 0; i < 3; i++) {
-        if (!has[i]) continue;
-        p->width = widths[i];
-        const double flops = 2.0 * 10 * FMA_ROUNDS * widths[i] * threads;
-        const double g = flops / best_of(c, p, threads, fma_chunk, 10) * 1e-9;
-        if (g > c->fma_gflops) c->fma_gflops = g;
-    }
-    printf("%s, %d threads: reads %.1f GB/s, multiplies and adds %.1f GFLOP/s (f32)\n", b2_cpu_name(),
-           threads, c->read_gbs, c->fma_gflops);
-    free(data);
-    free(p);
 }

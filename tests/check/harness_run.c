@@ -7,7 +7,9 @@
 
 #define WS_GUARD      256
 #define WS_GUARD_BYTE 0xA5
-#define SHOWN         3 /* failures printed per kernel, tier and activation type */
+#define SMALL_CASES   3   /* of a kernel: enough to see that timing works */
+#define SMALL_BYTES   1e5 /* more takes a GPU that the host plays seconds */
+#define SHOWN         3   /* failures printed per kernel, tier and activation type */
 
 static char now[256];
 
@@ -94,7 +96,7 @@ static const char *run_once(ck *c, const ck_tier *t, const ck_call *call, b2_poo
     return bad;
 }
 
-static void keep_results(ck *c, bool of_ref)
+void ck_keep(ck *c, bool of_ref)
 {
     for (ck_buf *b = c->bufs; b; b = b->next) {
         if (!b->output) continue;
@@ -105,7 +107,7 @@ static void keep_results(ck *c, bool of_ref)
     }
 }
 
-static bool same_bits(const ck *c)
+bool ck_same_bits(const ck *c)
 {
     for (const ck_buf *b = c->bufs; b; b = b->next) {
         if (b->output && memcmp(b->p, b->first, b->bytes)) return false;
@@ -134,13 +136,13 @@ static void check_tier(ck *c, ck_tier *t, const ck_call *call)
             complain(c, t, call, threads, bad, 0);
             return;
         }
-        if (threads > 1 && !same_bits(c)) {
+        if (threads > 1 && !ck_same_bits(c)) {
             complain(c, t, call, threads, "other bits than with one thread", 0);
             return;
         }
         if (threads > 1) continue;
         judge(c, t, call);
-        keep_results(c, false);
+        ck_keep(c, false);
     }
 }
 
@@ -149,7 +151,7 @@ static void check_ref(ck *c, const ck_call *call)
     ck_tier *t = &c->tier[B2_ISA_REF];
     const int failed = t->stat.failed;
     const char *bad = run_once(c, t, call, NULL);
-    keep_results(c, true);
+    ck_keep(c, true);
     if (!t->selected) return;
     t->stat.cases++;
     if (bad) complain(c, t, call, 1, bad, 0);
@@ -182,8 +184,16 @@ static void check_rounding(ck *c, const ck_call *call)
 
 void ck_run(ck *c, const ck_call *call)
 {
+    const bool small = call->bytes > 0 && call->bytes < SMALL_BYTES && c->cases < SMALL_CASES;
+    const bool wanted = !c->timed || c->bench || small;
+    if (!wanted || !ck_matches(c->shape, call->shape)) {
+        ck_free(c);
+        return;
+    }
+    c->cases++;
+    c->ran++;
     ck_snapshot(c);
-    if (c->bench) {
+    if (c->timed) {
         ck_time(c, call);
     } else {
         const bool rounds = call->rounded && c->dtype == B2_BF16 && c->tier[CK_CUDA].available;

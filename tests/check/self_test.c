@@ -79,6 +79,13 @@ static void threads_matter(b2_queue *q, float *y, const float *x, int64_t n)
     if (b2_pool_threads(q->pool) == 3) memset(y, 0, sizeof *y);
 }
 
+/* Right at first, then not: step.lr counts. */
+static void drifts(b2_queue *q, float *y, const float *x, int64_t n)
+{
+    right(q, y, x, n);
+    if ((q->step->lr += 1) > 4) y[0] += 1;
+}
+
 /* ---- the workspace: one more byte than was asked for */
 static void call_past_ws(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
@@ -92,7 +99,28 @@ static void run_case(ck *c, void (*call)(const b2_kernels *, b2_queue *, void *,
     a.x = ck_in(c, CK_F32, a.n, 1);
     a.y = ck_inout(c, CK_F32, 1, a.n, a.n, 1);
     ck_call k = {.args = &a, .call = call, .want = want_add, .ws = ws_add, .shape = "self-test"};
+    k.bytes = 12.0 * (double)a.n;
     ck_run(c, &k);
+}
+
+/* Timing must not hand out times of wrong kernels, and not refuse a right one. */
+static int missed_by_timing(ck *c)
+{
+    void (*const kernels[])(b2_queue *, float *, const float *, int64_t) = {wrong_value, past_the_end, drifts,
+                                                                            right};
+    ck_tier *t = &c->tier[1];
+    int missed = 0;
+    c->timed = true;
+    c->repeats = 5;
+    c->step.lr = 0;
+    for (int i = 0; i < 4; i++) {
+        t->table[B2_F32].add = kernels[i];
+        t->stat = (ck_stat){0};
+        c->cases = 0;
+        run_case(c, call_add);
+        missed += t->stat.failed != (i < 3);
+    }
+    return missed;
 }
 
 int ck_self_test(ck *real)
@@ -107,6 +135,7 @@ int ck_self_test(ck *real)
     c.tier = tiers;
     c.check = &check;
     c.quiet = true;
+    c.shape = NULL;
     c.once = false; /* one fault shows with several threads only */
     c.slot = offsetof(b2_kernels, add);
     c.ws_slot = 0;
@@ -128,5 +157,6 @@ int ck_self_test(ck *real)
     missed += tiers[1].stat.failed != 0; /* a sound kernel must pass */
     tiers[1].stat = (ck_stat){0};
     run_case(&c, call_past_ws);
-    return missed + (tiers[1].stat.failed == 0);
+    missed += tiers[1].stat.failed == 0;
+    return missed + missed_by_timing(&c);
 }

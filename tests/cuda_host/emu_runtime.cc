@@ -3,6 +3,7 @@
  * EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -139,6 +140,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->major = capability / 10;
     p->minor = capability % 10;
     p->multiProcessorCount = 4;
+    p->l2CacheSize = 1 << 16;
     return cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *version)
@@ -338,6 +340,40 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
 cudaError_t cudaGraphDestroy(cudaGraph_t g)
 {
     delete g;
+    return cudaSuccess;
+}
+
+/* ---- events: everything is done when it is asked for, so the host's clock is the GPU's ----------------- */
+struct CUevent_st {
+    bool marked;
+    std::chrono::steady_clock::time_point when;
+};
+cudaError_t cudaEventCreate(cudaEvent_t *e)
+{
+    *e = new CUevent_st{};
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e)
+{
+    delete e;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
+{
+    (void)s;
+    if (recording) return cudaErrorStreamCaptureUnsupported; /* it could not be asked for its time */
+    e->marked = true;
+    e->when = std::chrono::steady_clock::now();
+    return lost();
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t e)
+{
+    return e->marked ? lost() : cudaErrorInvalidResourceHandle;
+}
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
+{
+    if (!from->marked || !to->marked) return cudaErrorInvalidResourceHandle;
+    *ms = std::chrono::duration<float, std::milli>(to->when - from->when).count();
     return cudaSuccess;
 }
 }

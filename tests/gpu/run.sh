@@ -2,7 +2,8 @@
 # Everything that is to be seen on a GPU, in one command and without network or compiler: `make gpu-check` builds what this needs
 # and calls it; a tree built elsewhere may be carried over and this run alone.
 #   BUILD=build sh tests/gpu/run.sh
-# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl.
+# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl: those of the bf16 table, or of
+# what BENCH says (options of the check tool: BENCH="--kernel=gemm --batch=1"); NO_BENCH=1 leaves them out.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build} gpu=${BUILD:-build}/gpu
@@ -52,7 +53,8 @@ fi
 if [ -z "${NO_BENCH:-}" ]; then
     device=$("$gpu/check_cuda" --tier=cuda --once --kernel=cast | sed -n 's/^cuda:[0-9]*: \([^,]*\),.*/\1/p' | tr ' ' '-')
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-    step bench "$gpu/check_cuda" --tier=cuda --bench --json="${OUT:-bench/results}/${device:-gpu}-$commit.jsonl"
+    step bench "$gpu/check_cuda" --tier=cuda --bench --commit="$commit" ${BENCH---dtype=bf16} \
+        --json="${OUT:-bench/results}/${device:-gpu}-$commit.jsonl"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]
