@@ -231,8 +231,9 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 # The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
 # go together, and the switch is written for x86-64. A build without a part has the same kernels: not again there.
 HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN))$(filter-out 1,$(WITH_IMAGE) $(WITH_TEXT)),,1))
-CUDA_HOST_OBJ := $(patsubst %,$(OBJ)/cuda_host/%.o,$(basename $(wildcard kernels/cuda/*.cu kernels/cuda/*.c) tests/cuda_host/host_schedule.c)) \
-                 $(OBJ)/tests/cuda_host/emu_core.o $(OBJ)/tests/cuda_host/emu_runtime.o
+CUDA_HOST_C   := $(patsubst %.c,$(OBJ)/cuda_host/%.o,$(filter-out %/cublaslt_load.c,$(wildcard kernels/cuda/*.c)) tests/cuda_host/host_schedule.c) \
+                 $(OBJ)/tests/cuda_host/emu_runtime.o $(OBJ)/tests/cuda_host/emu_cublaslt.o
+CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(CUDA_HOST_C) $(OBJ)/tests/cuda_host/emu_core.o
 CUDA_HOST_MODULE := $(OBJ)/emu/libblip2-cuda.so
 HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/conformance_host $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE))
 $(OBJ)/cuda_host/%.o: %.cu | $(OBJ)/probe
@@ -323,8 +324,7 @@ $(OBJ)/race/emu_core.o: tests/cuda_host/emu_core.cc | $(OBJ)/probe
 $(OBJ)/race/planted_faults: $(OBJ)/race/tests/cuda_host/planted_faults.o $(OBJ)/race/emu_core.o
 	$(link)
 	$(Q)clang++ -fsanitize=thread $^ -o $@
-$(OBJ)/race/check: $(CHECK) $(OBJ)/cuda_host/tests/gpu/check_cuda.o $(RACE_OBJ) $(OBJ)/race/emu_core.o $(OBJ)/tests/cuda_host/emu_runtime.o \
-                   $(patsubst %,$(OBJ)/cuda_host/%.o,kernels/cuda/cuda_module kernels/cuda/cuda_tables tests/cuda_host/host_schedule) $(LIB_A)
+$(OBJ)/race/check: $(CHECK) $(OBJ)/cuda_host/tests/gpu/check_cuda.o $(RACE_OBJ) $(OBJ)/race/emu_core.o $(CUDA_HOST_C) $(LIB_A)
 	$(link)
 	$(Q)clang++ -fsanitize=thread $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
 test-race: $(OBJ)/race/planted_faults $(OBJ)/race/check ## races in the CUDA kernels, on the host (needs clang) [K=name] [SEED=n]

@@ -1,7 +1,8 @@
 /* Products with weight rows and their gradients, from 17 rows on (fewer: cuda_few.cu). Tensor cores where
  * both operands may be bf16; elsewhere f32 multiply-adds. Bounds: arithmetic, 2 m n k; 128 x 128 tiles
- * read each operand once per 128 of the other side, from L2 mostly. cuBLASLt takes the large regular ones
- * (cublaslt.c). */
+ * read each operand once per 128 of the other side, from L2 mostly. Where cuBLASLt is at hand it is asked
+ * first (cublaslt.c): operands of one type, whole eights of columns. */
+#include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cuda_few.cuh"
 #include "kernels/cuda/gemm_mma.cuh"
 #include "kernels/cuda/gemm_simt.cuh"
@@ -89,6 +90,7 @@ static void gemm_wf32(b2_queue *q, float *y, int ldy, const void *x, const b2_ro
                       float alpha, float beta, void *ws)
 {
     (void)ws;
+    if (sizeof(T) == 4 && b2_blas_forward(q, B2_F32, y, ldy, x, w, nw, m, k, alpha, beta)) return;
     forward<T>(q, x, m, gemm_view_blocks<float>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 template <class T>
@@ -96,6 +98,7 @@ static void gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_r
                        float alpha, float beta, void *ws)
 {
     (void)ws;
+    if (sizeof(T) == 2 && b2_blas_forward(q, B2_BF16, y, ldy, x, w, nw, m, k, alpha, beta)) return;
     forward<T>(q, x, m, gemm_view_blocks<bf16>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 /* Tensor cores multiply the bytes themselves; the f32 loop has met their scales already. */
@@ -123,6 +126,19 @@ static size_t gemm_ws(int m, int n, int k, int threads)
 
 /* ---- dx = dy w: the terms run down w's rows ---- */
 
+/* Rows of f32, ld apart, as dense rows of bf16: what cuBLASLt takes of a gradient. Memory bounds it. */
+__global__ void __launch_bounds__(256)
+    round_rows_kernel(bf16 *to, const float *from, int ld, int64_t cells, int cols)
+{
+    const int64_t at = (int64_t)blockIdx.x * 256 + threadIdx.x;
+    if (at < cells) to[at] = k_store<bf16>(from[at / cols * ld + at % cols]);
+}
+static void round_rows(b2_queue *q, bf16 *to, const float *from, int ld, int rows, int cols)
+{
+    const int64_t cells = (int64_t)rows * cols;
+    k_launch(q, round_rows_kernel, k_blocks(cells, 256), 256, 0, to, from, ld, cells, cols);
+}
+
 template <bool MMA, class VA, class VB>
 static void backward(b2_queue *q, float *dx, const VA &dy, const VB &w, float alpha, float beta)
 {
@@ -136,6 +152,7 @@ static void gemm_dx_wf32(b2_queue *q, float *dx, const float *dy, int ldy, const
 {
     const gemm_view<float> b = gemm_view_blocks<float>(w, nw, k);
     (void)ws;
+    if (sizeof(T) == 4 && b2_blas_dx(q, B2_F32, dx, dy, ldy, w, nw, m, k, alpha, beta)) return;
     backward<false>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
 template <class T>
@@ -143,7 +160,10 @@ static void gemm_dx_wbf16(b2_queue *q, float *dx, const float *dy, int ldy, cons
                           int k, float alpha, float beta, void *ws)
 {
     const gemm_view<bf16> b = gemm_view_blocks<bf16>(w, nw, k);
-    (void)ws;
+    if (sizeof(T) == 2 && b2_blas_takes(q, m, b.rows, k)) {
+        round_rows(q, (bf16 *)ws, dy, ldy, m, b.rows);
+        if (b2_blas_dx(q, B2_BF16, dx, ws, b.rows, w, nw, m, k, alpha, beta)) return;
+    }
     backward<sizeof(T) == 2>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
 template <class T>
@@ -167,8 +187,8 @@ static void gemm_dx_wi4(b2_queue *q, float *dx, const float *dy, int ldy, const 
 }
 static size_t gemm_dx_ws(int m, int n, int k, int threads)
 {
-    (void)m, (void)n, (void)k, (void)threads;
-    return 0;
+    (void)k, (void)threads;
+    return (size_t)m * (size_t)n * sizeof(bf16);
 }
 
 /* ---- dw += dy^T x: the terms run down both ---- */
@@ -183,6 +203,11 @@ static void gemm_dw(b2_queue *q, float *dw, const float *dy, int ldy, const void
                     float alpha, void *ws)
 {
     if (m == 0) return;
+    if (sizeof(T) == 4 && b2_blas_dw(q, B2_F32, dw, dy, ldy, x, m, n, k, alpha)) return;
+    if (sizeof(T) == 2 && b2_blas_takes(q, m, n, k)) {
+        round_rows(q, (bf16 *)ws, dy, ldy, m, n);
+        if (b2_blas_dw(q, B2_BF16, dw, ws, n, x, m, n, k, alpha)) return;
+    }
     const gemm_view<float> a = gemm_view_of<float>(dy, m, n, ldy);
     const gemm_view<T> b = gemm_view_of<T>(x, m, k, k);
     gemm<false, false, sizeof(T) == 2>(q, a, b, gemm_plain_out(dw, k, alpha, 1.0f), n, k, m,
@@ -192,7 +217,9 @@ static size_t gemm_dw_ws(int m, int n, int k, int threads)
 {
     (void)threads;
     const int parts = dw_parts(m, n, k);
-    return parts > 1 ? (size_t)parts * (size_t)n * (size_t)k * sizeof(float) : 0;
+    const size_t own = parts > 1 ? (size_t)parts * (size_t)n * (size_t)k * sizeof(float) : 0;
+    const size_t narrow = (size_t)m * (size_t)n * sizeof(bf16);
+    return own > narrow ? own : narrow;
 }
 
 K_EXPORT(gemm_wf32,

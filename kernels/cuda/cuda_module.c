@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "blip2.h"
+#include "kernels/cuda/cublaslt_api.h"
 #include "kernels/cuda/cuda_queue.h"
 
 #define LEAST_CAPABILITY 80
@@ -18,6 +19,8 @@ struct b2_stream {
     b2_gpu *gpu;
     cudaStream_t stream;
     bool recording;
+    b2_blas *blas; /* opened when a product first wants it */
+    bool blas_asked;
 };
 struct b2_graph {
     b2_gpu *gpu;
@@ -68,8 +71,14 @@ static int look_at(b2_gpu *g, char *why, size_t room)
     }
     g->multiprocessors = p.multiProcessorCount;
     g->cache_bytes = (size_t)p.l2CacheSize;
-    snprintf(g->text, sizeof g->text, "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d", g->index,
-             p.name, p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10);
+    const b2_lt_api *lt = b2_cublaslt_open();
+    const size_t version = lt ? lt->version() : 0;
+    char products[32] = "our own";
+    if (lt) snprintf(products, sizeof products, "cuBLASLt %zu.%zu", version / 10000, version % 10000 / 100);
+    snprintf(g->text, sizeof g->text,
+             "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d, products: %s", g->index, p.name,
+             p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10,
+             products);
     return 0;
 }
 
@@ -166,7 +175,10 @@ static int stream_open(b2_gpu *g, b2_stream **out)
 static void stream_close(b2_stream *s)
 {
     if (!s) return;
-    if (use(s->gpu) == cudaSuccess) cudaStreamDestroy(s->stream);
+    if (use(s->gpu) == cudaSuccess) {
+        b2_blas_close(s->blas);
+        cudaStreamDestroy(s->stream);
+    }
     free(s);
 }
 
@@ -290,6 +302,16 @@ void *b2_cuda_stream(const b2_queue *q)
 {
     const b2_stream *s = q->native;
     return use(s->gpu) == cudaSuccess ? s->stream : NULL;
+}
+
+b2_blas *b2_cuda_blas(const b2_queue *q)
+{
+    b2_stream *s = q->native;
+    if (s->blas_asked) return s->blas;
+    if (s->recording) return NULL; /* what is recorded has run once before, and asked */
+    s->blas_asked = true;
+    s->blas = use(s->gpu) == cudaSuccess ? b2_blas_open() : NULL;
+    return s->blas;
 }
 
 const b2_step *b2_cuda_step(const b2_queue *q) { return q->step; }

@@ -186,14 +186,17 @@ static const int edge_shapes[][3] = {{0, 64, 8},    {1, 1, 1},      {1, 31, 33},
 
 typedef void gemm_run(ck *c, const char *part, int m, const int *n, int nw, int k, int gap);
 
+/* Every third one has whole eights of columns, as models do, and what takes only those is tried. */
 static void random_gemm(ck *c, gemm_run *run, int cases)
 {
     for (int i = 0; i < cases; i++) {
-        const int m = ck_size(c, i % 2 ? 16 : 260), k = ck_size(c, 600), nw = 1 + ck_below(c, 3);
+        const int unit = i % 3 ? 1 : 8, nw = 1 + ck_below(c, 3);
+        const int m = ck_size(c, i % 2 ? 16 : 260), k = (ck_size(c, 600) + unit - 1) / unit * unit;
         const int64_t room = MOST / m / k / nw;
         int n[3];
-        for (int b = 0; b < nw; b++) n[b] = ck_size(c, room < 1 ? 1 : room > 300 ? 300 : (int)room);
-        run(c, "", m, n, nw, k, ck_flip(c) ? 1 + ck_below(c, 40) : 0);
+        for (int b = 0; b < nw; b++)
+            n[b] = (ck_size(c, room < 1 ? 1 : room > 300 ? 300 : (int)room) + unit - 1) / unit * unit;
+        run(c, "", m, n, nw, k, ck_flip(c) ? unit * (1 + ck_below(c, 40 / unit)) : 0);
     }
 }
 

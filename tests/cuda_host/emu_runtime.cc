@@ -119,6 +119,8 @@ static size_t room_at(const void *p)
     return 0;
 }
 
+size_t emu_gpu_room(const void *p) { return room_at(p); }
+
 /* ---- devices ------------------------------------------------------------------------------------------- */
 extern "C" {
 cudaError_t cudaGetDeviceCount(int *count)
