@@ -262,7 +262,9 @@ check-cuda-host: $(OBJ)/check_cuda_host ## the CUDA kernels on the host, against
 
 # ---- the CUDA module ------------------------------------------------------------------------------------------
 # Needs nvcc; the CUDA runtime is linked in, so that at run time it takes a driver and nothing else.
-CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda $(sort $(wildcard /usr/local/cuda-*))))
+CUDA_WHEEL := $(abspath $(BUILD))/nvcc/nvidia/cu13
+CUDA_HOME ?= $(firstword $(wildcard /usr/local/cuda $(sort $(wildcard /usr/local/cuda-*)) $(CUDA_WHEEL)))
+CUDA_LIB  := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
 NVCC      ?= $(or $(wildcard $(CUDA_HOME)/bin/nvcc),nvcc)
 CUDA_ARCH ?= 80 86 89 90a
 CUDA_PTX  ?= 90
@@ -272,7 +274,17 @@ CUDA_OBJ  := $(patsubst %,$(BUILD)/cuda/%.o,$(basename $(notdir $(wildcard kerne
 NVCC_FLAGS := -O3 -std=c++17 $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v --compress-mode=size
 $(BUILD)/cuda/nvcc-flags: FORCE
 	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = "$(NVCC) $(NVCC_FLAGS)" ] || echo "$(NVCC) $(NVCC_FLAGS)" >$@
-cuda: $(BUILD)/lib/blip2/libblip2-cuda.so ## the CUDA module (needs nvcc) [CUDA_HOME=dir] [CUDA_ARCH="80 90a"] [LINEINFO=1]
+# No nvcc here: NVIDIA's wheels have one, which goes into the build folder (250 MB) and nowhere else.
+HAVE_NVCC := $(shell command -v $(NVCC))
+cuda: $(if $(HAVE_NVCC),$(BUILD)/lib/blip2/libblip2-cuda.so,cuda-by-wheel) ## the CUDA module (gets nvcc if there is none) [CUDA_HOME=dir] [CUDA_ARCH="80 90a"] [LINEINFO=1]
+.PHONY: cuda-by-wheel
+cuda-by-wheel: $(CUDA_WHEEL)/bin/nvcc
+	@$(MAKE) --no-print-directory cuda CUDA_HOME=$(CUDA_WHEEL) NVCC=$<
+$(CUDA_WHEEL)/bin/nvcc:
+	@echo "  GET  nvcc (NVIDIA's Python wheels, into $(BUILD)/nvcc)"
+	$(Q)python3 -m venv $(BUILD)/nvcc/venv || { echo "missing: python3-venv. Type: apt-get install -y python3-venv" >&2; exit 1; }
+	$(Q)$(BUILD)/nvcc/venv/bin/pip install -q --no-deps --target $(BUILD)/nvcc nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 \
+	    nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
 $(BUILD)/cuda/%.o: kernels/cuda/%.cu $(BUILD)/cuda/nvcc-flags
 	@mkdir -p $(@D); command -v $(NVCC) >/dev/null || { echo "missing: nvcc. Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME" >&2; exit 1; }
 	@echo "  NVCC $<"
@@ -285,12 +297,12 @@ $(BUILD)/cuda/%.o: kernels/cuda/%.c
 $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 	@mkdir -p $(@D)
 	@echo "  LD   $@"
-	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-z,defs -Wl,--exclude-libs,ALL $^ -L$(CUDA_HOME)/lib64 -lcudart_static -lpthread -ldl -lrt -lm -o $@
+	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-z,defs -Wl,--exclude-libs,ALL $^ -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt -lm -o $@
 	@sh tests/gpu/resources.sh $(BUILD)/cuda kernels/cuda/resources.txt$(if $(WERROR),, || true)
 
 # What a machine with a GPU needs of a build: carry $(BUILD)/bin, lib/blip2 and gpu, and the tree's tests and examples.
 GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
-GPU_LIBS := -L$(CUDA_HOME)/lib64 -lcudart_static -lpthread -ldl -lrt
+GPU_LIBS := -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt
 GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,check_cuda conformance golden_model golden_train)
 $(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
 	@mkdir -p $(@D)
