@@ -49,6 +49,20 @@ static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(
 __device__ static inline float k_exp(float x) { return __expf(x); }
 __device__ static inline float k_log(float x) { return __logf(x); }
 __device__ static inline float k_rsqrt(float x) { return rsqrtf(x); }
+/* 2^x within 2 units of the last place; -inf: 0. */
+__device__ static inline float k_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+/* Two numbers as bf16 in one instruction, lo in the low half; nearest even, NaN stays NaN. */
+__device__ static inline uint32_t k_pack_bf16(float lo, float hi)
+{
+    uint32_t y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo));
+    return y;
+}
 
 /* ---- asynchronous copies of 16 bytes, global to shared (sm_80) ----------------------------------------- */
 __device__ static inline unsigned k_shared_address(const void *p)

@@ -1,7 +1,8 @@
 /* Attention, backward: probabilities again from the scores and lse. One kernel for dq, which also leaves
  * sum_j dp p of each query, and one for dk and dv; no sums across blocks, so that bits do not depend on
  * their order (Dao et al. 2022, FlashAttention, appendix B.4). The gradient of the bias sums ds along its
- * diagonals. */
+ * diagonals. Where the forward rounded q, k and v to bf16 (`rounded`), these are the gradients of that:
+ * probabilities that fit lse. */
 #include "kernels/cuda/attention_tile.cuh"
 
 /* p of a tile in place of its scores, dp with dropout in place of dp. `turned`: rows are keys. */
@@ -23,9 +24,9 @@ __device__ static inline void bwd_terms(float (*s)[4], float (*g)[4], const b2_a
 
 /* dq of 64 queries. Keys twice, for sum_j dp p comes before ds; once when they are one tile. */
 template <int C>
-__global__ void __launch_bounds__(ATTN_THREADS)
+__global__ void __launch_bounds__(ATTN_THREADS, 1)
     attn_dq_kernel(float *dq, int lddq, float *delta, float *ds, const float *dctx, const float *lse,
-                   b2_attn a, const b2_step *step)
+                   b2_attn a, const b2_step *step, bool rounded)
 {
     DYN_SHARED(attn_room<C>, room);
     const int i0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
@@ -41,9 +42,9 @@ __global__ void __launch_bounds__(ATTN_THREADS)
             const int n = min(keys - j0, (int)ATTN_SIDE);
             if (pass == 0 || keys > ATTN_SIDE) {
                 attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
-                          view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
-                attn_dots(g, room->x, room->y, g0, width, rows, view.v + (int64_t)j0 * a.ldv, a.ldv, n,
-                          a.dim);
+                          view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim, rounded, rounded);
+                attn_dots(g, room->x, room->y, g0, width, rows, view.v + (int64_t)j0 * a.ldv, a.ldv, n, a.dim,
+                          false, rounded);
                 bwd_terms(s, g, a, view, lse + row, i0, j0, false);
             }
             if (pass == 0) {
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
                     if (ds && r0 + i < rows && c0 + j < n) ds[(row + i0 + r0 + i) * a.tk + j0 + c0 + j] = x;
                 }
             }
-            attn_fill<C>(room->m, view.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim);
+            attn_fill<C>(room->m, view.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim, rounded);
             __syncthreads();
             attn_gather<C>(out, room->p, room->m);
         }
@@ -82,7 +83,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
 template <int C>
 __global__ void __launch_bounds__(ATTN_THREADS)
     attn_dkv_kernel(float *dk, int lddk, float *dv, int lddv, const float *delta, const float *dctx,
-                    const float *lse, b2_attn a, const b2_step *step)
+                    const float *lse, b2_attn a, const b2_step *step, bool rounded)
 {
     DYN_SHARED(attn_room<C>, room);
     const int j0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
@@ -97,9 +98,9 @@ __global__ void __launch_bounds__(ATTN_THREADS)
     for (int i0 = 0; n > 0 && i0 < a.tq; i0 += ATTN_SIDE) {
         const int rows = min(a.tq - i0, (int)ATTN_SIDE);
         attn_dots(s, room->x, room->y, view.k + (int64_t)j0 * a.ldk, a.ldk, n, view.q + (int64_t)i0 * a.ldq,
-                  a.ldq, rows, a.dim);
+                  a.ldq, rows, a.dim, rounded, rounded);
         attn_dots(g, room->x, room->y, view.v + (int64_t)j0 * a.ldv, a.ldv, n, g0 + (int64_t)i0 * width,
-                  width, rows, a.dim);
+                  width, rows, a.dim, rounded, false);
         bwd_terms(s, g, a, view, lse + row, i0, j0, true);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
@@ -108,7 +109,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
                 room->p[(c0 + c) * ATTN_LD + r0 + r] =
                     s[r][c] == 0.0f ? 0.0f : s[r][c] * attn_keep(a, view, i0 + c0 + c, j0 + r0 + r);
         }
-        attn_fill<C>(room->m, g0 + (int64_t)i0 * width, width, rows, first, a.dim);
+        attn_fill<C>(room->m, g0 + (int64_t)i0 * width, width, rows, first, a.dim, false);
         __syncthreads();
         attn_gather<C>(ov, room->p, room->m);
         __syncthreads();
@@ -120,7 +121,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
             for (int r = 0; r < 4; r++)
                 room->p[(c0 + c) * ATTN_LD + r0 + r] = s[r][c] == 0.0f ? 0.0f : s[r][c] * (g[r][c] - mean);
         }
-        attn_fill<C>(room->m, view.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim);
+        attn_fill<C>(room->m, view.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim, rounded);
         __syncthreads();
         attn_gather<C>(ok, room->p, room->m);
     }
@@ -163,15 +164,15 @@ static size_t attn_bwd_ws(const b2_attn *a, int threads)
 
 template <int C>
 static void backward(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
-                     const float *dctx, const float *lse, const b2_attn *a, void *ws)
+                     const float *dctx, const float *lse, const b2_attn *a, bool rounded, void *ws)
 {
     float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
     b2_attn plain = *a; /* diagonals need no masks of dropout */
     const int across = a->heads * attn_slices(a->dim);
     k_launch(q, (attn_dq_kernel<C>), dim3(k_blocks(a->tq, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dq, lddq, delta, ds, dctx, lse, *a, b2_cuda_step(q));
+             sizeof(attn_room<C>), dq, lddq, delta, ds, dctx, lse, *a, b2_cuda_step(q), rounded);
     k_launch(q, (attn_dkv_kernel<C>), dim3(k_blocks(a->krows, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dk, lddk, dv, lddv, delta, dctx, lse, *a, b2_cuda_step(q));
+             sizeof(attn_room<C>), dk, lddk, dv, lddv, delta, dctx, lse, *a, b2_cuda_step(q), rounded);
     plain.drop = 0.0f;
     if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
 }
@@ -180,11 +181,12 @@ template <class T>
 static void attn_bwd(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
                      const float *dctx, const float *lse, const b2_attn *a, void *ws)
 {
+    const bool rounded = attn_rounds<T>(a);
     switch (attn_width(a->dim)) {
-    case 1: backward<1>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    case 2: backward<2>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    case 3: backward<3>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    default: backward<4>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws);
+    case 1: backward<1>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
+    case 2: backward<2>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
+    case 3: backward<3>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
+    default: backward<4>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws);
     }
 }
 

@@ -20,17 +20,6 @@ template <bool ALONG> struct mma_tile {
     };
 };
 
-__device__ static inline uint32_t mma_pack(float lo, float hi)
-{
-    union {
-        bf16 h[2];
-        uint32_t u;
-    } x;
-    x.h[0] = __float2bfloat16_rn(lo);
-    x.h[1] = __float2bfloat16_rn(hi);
-    return x.u;
-}
-
 /* 8 elements of a row from column c on, of which `cols` exist, as bf16. */
 template <bool WIDE, class T> __device__ static inline uint4 mma_piece(const T *row, int c, int cols)
 {
@@ -43,7 +32,8 @@ template <bool WIDE, class T> __device__ static inline uint4 mma_piece(const T *
 #pragma unroll
         for (int j = 0; j < 8; j++) x[j] = c + j < cols ? k_load(row[c + j]) : 0.0f;
     }
-    return make_uint4(mma_pack(x[0], x[1]), mma_pack(x[2], x[3]), mma_pack(x[4], x[5]), mma_pack(x[6], x[7]));
+    return make_uint4(k_pack_bf16(x[0], x[1]), k_pack_bf16(x[2], x[3]), k_pack_bf16(x[4], x[5]),
+                      k_pack_bf16(x[6], x[7]));
 }
 
 /* This thread's pieces of the tile at `side` (first row or column of c) and `term`. */

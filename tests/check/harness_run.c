@@ -164,19 +164,26 @@ static void check_tiers(ck *c, const ck_call *call, int first, int end)
     }
 }
 
-/* Tensor cores take gradients as bf16: the kernel gets the case as it is, and must give what the reference
- * gives for the rounded one, as exactly as any other. */
+static void round_inputs(const ck_call *call)
+{
+    for (int i = 0; i < 3; i++) {
+        if (call->rounded[i]) ck_round(call->rounded[i]);
+    }
+}
+
+/* Tensor cores take bf16: the kernel gets the case as it is, and must give what the reference gives for the
+ * rounded one, as exactly as `want` says then. */
 static void check_rounding(ck *c, const ck_call *call)
 {
     ck_tier *ref = &c->tier[B2_ISA_REF];
     const bool selected = ref->selected;
-    ck_round(call->rounded);
+    round_inputs(call);
     call->want(call->args);
     ref->selected = false;
     ck_restore(c);
     check_ref(c, call);
     ref->selected = selected;
-    ck_round(call->rounded);
+    round_inputs(call);
     check_tiers(c, call, CK_CUDA, CK_TIERS);
 }
 
@@ -186,7 +193,7 @@ void ck_run(ck *c, const ck_call *call)
     if (c->bench) {
         ck_time(c, call);
     } else {
-        const bool rounds = call->rounded && c->dtype == B2_BF16 && c->tier[CK_CUDA].available;
+        const bool rounds = call->rounded[0] && c->dtype == B2_BF16 && c->tier[CK_CUDA].available;
         call->want(call->args);
         check_ref(c, call);
         check_tiers(c, call, 1, rounds ? CK_CUDA : CK_TIERS);
