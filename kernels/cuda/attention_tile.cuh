@@ -68,35 +68,27 @@ __device__ static inline float attn_row_max(float x)
     return x;
 }
 
-/* x as tensor cores took it, where the forward ran there. */
-__device__ static inline float attn_as(float x, bool rounded)
-{
-    return rounded ? __bfloat162float(__float2bfloat16_rn(x)) : x;
-}
-
 /* 64 rows by 32 dims from `from` on, turned; what is not there is 0. */
-__device__ static inline void attn_turn(float *to, const float *from, int64_t ld, int rows, int dims,
-                                        bool rounded)
+__device__ static inline void attn_turn(float *to, const float *from, int64_t ld, int rows, int dims)
 {
     for (int at = threadIdx.x; at < ATTN_SIDE * ATTN_CHUNK; at += ATTN_THREADS) {
         const int d = at % ATTN_CHUNK, r = at / ATTN_CHUNK;
-        to[d * ATTN_LD + r] = r < rows && d < dims ? attn_as(from[r * ld + d], rounded) : 0.0f;
+        to[d * ATTN_LD + r] = r < rows && d < dims ? from[r * ld + d] : 0.0f;
     }
 }
 
-/* dot = x y^T of a tile: nx rows of x, ny of y. rx, ry: rounded to bf16 first. All threads come here; shared
- * memory of the call before is free again. */
+/* dot = x y^T of a tile: nx rows of x, ny of y. All threads come here; shared memory of the call before is
+ * free again. */
 __device__ static inline void attn_dots(float (*dot)[4], float *sx, float *sy, const float *x, int64_t ldx,
-                                        int nx, const float *y, int64_t ldy, int ny, int dim, bool rx,
-                                        bool ry)
+                                        int nx, const float *y, int64_t ldy, int ny, int dim)
 {
     const int r0 = (int)threadIdx.x / 16 * 4, c0 = (int)threadIdx.x % 16 * 4;
 #pragma unroll
     for (int i = 0; i < 16; i++) dot[i / 4][i % 4] = 0.0f;
     for (int d0 = 0; d0 < dim; d0 += ATTN_CHUNK) {
         __syncthreads();
-        attn_turn(sx, x + d0, ldx, nx, dim - d0, rx);
-        attn_turn(sy, y + d0, ldy, ny, dim - d0, ry);
+        attn_turn(sx, x + d0, ldx, nx, dim - d0);
+        attn_turn(sy, y + d0, ldy, ny, dim - d0);
         __syncthreads();
 #pragma unroll 8
         for (int d = 0; d < ATTN_CHUNK; d++) {
@@ -115,12 +107,12 @@ __device__ static inline void attn_dots(float (*dot)[4], float *sx, float *sy, c
 /* Rows of m for attn_gather: `rows` of them and columns first to first + WIDTH of dim. */
 template <int C>
 __device__ static inline void attn_fill(float *to, const float *from, int64_t ld, int rows, int first,
-                                        int dim, bool rounded)
+                                        int dim)
 {
     const int width = attn_room<C>::WIDTH, all = (int)ATTN_SIDE * width;
     for (int at = threadIdx.x; at < all; at += ATTN_THREADS) {
         const int c = at % width, r = at / width;
-        to[at] = r < rows && first + c < dim ? attn_as(from[r * ld + first + c], rounded) : 0.0f;
+        to[at] = r < rows && first + c < dim ? from[r * ld + first + c] : 0.0f;
     }
 }
 
@@ -160,7 +152,7 @@ template <int C, class F> __device__ static inline void attn_each(int first, int
     }
 }
 
-/* Does the table of T make this forward on tensor cores, q, k and v rounded to bf16? */
+/* Does the table of T take this to tensor cores, where operands are rounded to bf16? */
 template <class T> static inline bool attn_rounds(const b2_attn *a)
 {
     return sizeof(T) == 2 && a->tq > 1 && a->dim <= 128;

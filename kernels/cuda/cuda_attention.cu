@@ -1,8 +1,8 @@
 /* Attention, forward. Scores never leave the chip: a block takes 64 queries of one head and walks over the
  * keys 64 at a time, its softmax rescaled as larger scores come (Dao et al. 2022, FlashAttention,
- * algorithm 1); here in f32, in attention_mma.cuh on tensor cores. One query, as in generation: a block a
+ * algorithm 1); here in f32, in attention_mma_fwd.cuh on tensor cores. One query, as in generation: a block a
  * head, all its scores in shared memory. */
-#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/attention_mma_fwd.cuh"
 
 /* What a thread holds of its 4 rows. */
 template <int C> struct attn_state {
@@ -63,9 +63,9 @@ __global__ void __launch_bounds__(ATTN_THREADS)
         const int n = min(keys - j0, (int)ATTN_SIDE);
         float s[4][4];
         attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
-                  view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim, false, false);
+                  view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
         attn_softmax(st, s, a, view, i0, j0, room->p);
-        attn_fill<C>(room->m, view.v + (int64_t)j0 * a.ldv, a.ldv, n, first, a.dim, false);
+        attn_fill<C>(room->m, view.v + (int64_t)j0 * a.ldv, a.ldv, n, first, a.dim);
         __syncthreads();
         attn_gather<C>(st.out, room->p, room->m);
     }
@@ -146,11 +146,11 @@ template <int C, class T> static void attn_tiles(b2_queue *q, void *ctx, float *
 
 template <int N> static void attn_mma_tiles(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
 {
-    const dim3 grid(k_blocks(a->tq, attn_mma<N>::QUERIES), a->heads, a->batch);
+    const dim3 grid(k_blocks(a->tq, attn_mma_room<N>::ROWS), a->heads, a->batch);
     const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v) &&
                       k_fits<2>((const bf16 *)ctx);
-    k_launch(q, (attn_mma_kernel<N>), grid, attn_mma<N>::THREADS, sizeof(attn_mma<N>), (bf16 *)ctx, lse, *a,
-             b2_cuda_step(q), wide);
+    k_launch(q, (attn_mma_kernel<N>), grid, attn_mma_room<N>::THREADS, sizeof(attn_mma_room<N>), (bf16 *)ctx,
+             lse, *a, b2_cuda_step(q), wide);
 }
 
 static void attn_rounded(b2_queue *q, void *ctx, float *lse, const b2_attn *a)

@@ -1,9 +1,8 @@
 /* Attention, backward: probabilities again from the scores and lse. One kernel for dq, which also leaves
  * sum_j dp p of each query, and one for dk and dv; no sums across blocks, so that bits do not depend on
  * their order (Dao et al. 2022, FlashAttention, appendix B.4). The gradient of the bias sums ds along its
- * diagonals. Where the forward rounded q, k and v to bf16 (`rounded`), these are the gradients of that:
- * probabilities that fit lse. */
-#include "kernels/cuda/attention_tile.cuh"
+ * diagonals. */
+#include "kernels/cuda/attention_mma_bwd.cuh"
 
 /* p of a tile in place of its scores, dp with dropout in place of dp. `turned`: rows are keys. */
 __device__ static inline void bwd_terms(float (*s)[4], float (*g)[4], const b2_attn &a, const attn_view &view,
@@ -24,9 +23,9 @@ __device__ static inline void bwd_terms(float (*s)[4], float (*g)[4], const b2_a
 
 /* dq of 64 queries. Keys twice, for sum_j dp p comes before ds; once when they are one tile. */
 template <int C>
-__global__ void __launch_bounds__(ATTN_THREADS, 1)
+__global__ void __launch_bounds__(ATTN_THREADS)
     attn_dq_kernel(float *dq, int lddq, float *delta, float *ds, const float *dctx, const float *lse,
-                   b2_attn a, const b2_step *step, bool rounded)
+                   b2_attn a, const b2_step *step)
 {
     DYN_SHARED(attn_room<C>, room);
     const int i0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
@@ -42,9 +41,9 @@ __global__ void __launch_bounds__(ATTN_THREADS, 1)
             const int n = min(keys - j0, (int)ATTN_SIDE);
             if (pass == 0 || keys > ATTN_SIDE) {
                 attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
-                          view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim, rounded, rounded);
-                attn_dots(g, room->x, room->y, g0, width, rows, view.v + (int64_t)j0 * a.ldv, a.ldv, n, a.dim,
-                          false, rounded);
+                          view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
+                attn_dots(g, room->x, room->y, g0, width, rows, view.v + (int64_t)j0 * a.ldv, a.ldv, n,
+                          a.dim);
                 bwd_terms(s, g, a, view, lse + row, i0, j0, false);
             }
             if (pass == 0) {
@@ -65,7 +64,7 @@ __global__ void __launch_bounds__(ATTN_THREADS, 1)
                     if (ds && r0 + i < rows && c0 + j < n) ds[(row + i0 + r0 + i) * a.tk + j0 + c0 + j] = x;
                 }
             }
-            attn_fill<C>(room->m, view.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim, rounded);
+            attn_fill<C>(room->m, view.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim);
             __syncthreads();
             attn_gather<C>(out, room->p, room->m);
         }
@@ -83,7 +82,7 @@ __global__ void __launch_bounds__(ATTN_THREADS, 1)
 template <int C>
 __global__ void __launch_bounds__(ATTN_THREADS)
     attn_dkv_kernel(float *dk, int lddk, float *dv, int lddv, const float *delta, const float *dctx,
-                    const float *lse, b2_attn a, const b2_step *step, bool rounded)
+                    const float *lse, b2_attn a, const b2_step *step)
 {
     DYN_SHARED(attn_room<C>, room);
     const int j0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
@@ -98,9 +97,9 @@ __global__ void __launch_bounds__(ATTN_THREADS)
     for (int i0 = 0; n > 0 && i0 < a.tq; i0 += ATTN_SIDE) {
         const int rows = min(a.tq - i0, (int)ATTN_SIDE);
         attn_dots(s, room->x, room->y, view.k + (int64_t)j0 * a.ldk, a.ldk, n, view.q + (int64_t)i0 * a.ldq,
-                  a.ldq, rows, a.dim, rounded, rounded);
+                  a.ldq, rows, a.dim);
         attn_dots(g, room->x, room->y, view.v + (int64_t)j0 * a.ldv, a.ldv, n, g0 + (int64_t)i0 * width,
-                  width, rows, a.dim, rounded, false);
+                  width, rows, a.dim);
         bwd_terms(s, g, a, view, lse + row, i0, j0, true);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
@@ -109,7 +108,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
                 room->p[(c0 + c) * ATTN_LD + r0 + r] =
                     s[r][c] == 0.0f ? 0.0f : s[r][c] * attn_keep(a, view, i0 + c0 + c, j0 + r0 + r);
         }
-        attn_fill<C>(room->m, g0 + (int64_t)i0 * width, width, rows, first, a.dim, false);
+        attn_fill<C>(room->m, g0 + (int64_t)i0 * width, width, rows, first, a.dim);
         __syncthreads();
         attn_gather<C>(ov, room->p, room->m);
         __syncthreads();
@@ -121,7 +120,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
             for (int r = 0; r < 4; r++)
                 room->p[(c0 + c) * ATTN_LD + r0 + r] = s[r][c] == 0.0f ? 0.0f : s[r][c] * (g[r][c] - mean);
         }
-        attn_fill<C>(room->m, view.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim, rounded);
+        attn_fill<C>(room->m, view.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim);
         __syncthreads();
         attn_gather<C>(ok, room->p, room->m);
     }
@@ -162,32 +161,69 @@ static size_t attn_bwd_ws(const b2_attn *a, int threads)
     return delta_bytes(a) * (a->bias ? (size_t)a->tk + 1 : 1);
 }
 
-template <int C>
-static void backward(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
-                     const float *dctx, const float *lse, const b2_attn *a, bool rounded, void *ws)
+/* What the launchers of one call share. */
+struct attn_grads {
+    float *dq, *dk, *dv;
+    int lddq, lddk, lddv;
+    const float *dctx, *lse;
+    float *delta, *ds;
+};
+
+template <int C> static void backward(b2_queue *q, const attn_grads &g, const b2_attn *a)
 {
-    float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
-    b2_attn plain = *a; /* diagonals need no masks of dropout */
     const int across = a->heads * attn_slices(a->dim);
     k_launch(q, (attn_dq_kernel<C>), dim3(k_blocks(a->tq, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dq, lddq, delta, ds, dctx, lse, *a, b2_cuda_step(q), rounded);
+             sizeof(attn_room<C>), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q));
     k_launch(q, (attn_dkv_kernel<C>), dim3(k_blocks(a->krows, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dk, lddk, dv, lddv, delta, dctx, lse, *a, b2_cuda_step(q), rounded);
-    plain.drop = 0.0f;
-    if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
+             sizeof(attn_room<C>), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q));
+}
+
+template <int N> static void backward_mma(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    typedef attn_mma_grads<N> M;
+    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v, g.dctx);
+    const int across = a->heads * M::SLICES;
+    k_launch(q, (attn_mma_dq_kernel<N>), dim3(k_blocks(a->tq, M::ROWS), across, a->batch), M::THREADS,
+             sizeof(M), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+    k_launch(q, (attn_mma_dkv_kernel<N>), dim3(k_blocks(a->krows, M::ROWS), across, a->batch), M::THREADS,
+             sizeof(M), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+}
+
+static void backward_rounded(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    if (a->dim <= 32)
+        backward_mma<4>(q, g, a);
+    else if (a->dim <= 64)
+        backward_mma<8>(q, g, a);
+    else if (a->dim <= 88)
+        backward_mma<11>(q, g, a);
+    else
+        backward_mma<16>(q, g, a);
+}
+
+static void backward_exact(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    switch (attn_width(a->dim)) {
+    case 1: backward<1>(q, g, a); break;
+    case 2: backward<2>(q, g, a); break;
+    case 3: backward<3>(q, g, a); break;
+    default: backward<4>(q, g, a);
+    }
 }
 
 template <class T>
 static void attn_bwd(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
                      const float *dctx, const float *lse, const b2_attn *a, void *ws)
 {
-    const bool rounded = attn_rounds<T>(a);
-    switch (attn_width(a->dim)) {
-    case 1: backward<1>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
-    case 2: backward<2>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
-    case 3: backward<3>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws); break;
-    default: backward<4>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, rounded, ws);
-    }
+    float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
+    const attn_grads g = {dq, dk, dv, lddq, lddk, lddv, dctx, lse, delta, ds};
+    b2_attn plain = *a; /* diagonals need no masks of dropout */
+    plain.drop = 0.0f;
+    if (attn_rounds<T>(a))
+        backward_rounded(q, g, a);
+    else
+        backward_exact(q, g, a);
+    if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
 }
 
 K_EXPORT(attn_bwd,

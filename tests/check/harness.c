@@ -141,6 +141,13 @@ void ck_round(ck_buf *b)
     memcpy(b->init, x, b->bytes);
 }
 
+void ck_round_all(const ck_call *call)
+{
+    for (int i = 0; i < 4; i++) {
+        if (call->rounded[i]) ck_round(call->rounded[i]);
+    }
+}
+
 void ck_set(ck_buf *b, int64_t i, double value)
 {
     switch (b->type) {

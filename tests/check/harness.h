@@ -80,8 +80,9 @@ typedef struct ck_call {
     void *args;
     void (*call)(const b2_kernels *k, b2_queue *q, void *args, void *ws);
     size_t (*ws)(const b2_kernels *k, void *args, int threads); /* NULL: no workspace */
-    void (*want)(void *args);        /* the same in double: ck_want for every output */
-    ck_buf *rounded[3];              /* f32 inputs that CUDA's bf16 kernels round to bf16 first, or NULL */
+    void (*want)(void *args); /* the same in double: ck_want for every output */
+    ck_buf *rounded[4];       /* f32 inputs that CUDA's bf16 kernels round to bf16 first, or NULL */
+    double strays; /* by what part of itself such a kernel rounds a term of its sums; for coarse judgement */
     double flops, bytes;             /* of one call; for timing */
     void (*turn)(void *args, int i); /* before timed call i: other weights; or NULL */
 } ck_call;
@@ -97,6 +98,8 @@ static inline void *ck_ptr(const ck_buf *b) { return b ? b->p : NULL; }
 const double *ck_was(ck_buf *b);
 /* The contents of an f32 input become those rounded to bf16; again: what they were. */
 void ck_round(ck_buf *b);
+/* The same to all inputs that a case names. */
+void ck_round_all(const ck_call *call);
 /* Does it hold rounded contents now? b may be NULL: no. */
 static inline bool ck_rounded(const ck_buf *b) { return b && b->first; }
 /* Set element i, rounded to the type; before ck_run. */

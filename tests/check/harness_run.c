@@ -164,26 +164,19 @@ static void check_tiers(ck *c, const ck_call *call, int first, int end)
     }
 }
 
-static void round_inputs(const ck_call *call)
-{
-    for (int i = 0; i < 3; i++) {
-        if (call->rounded[i]) ck_round(call->rounded[i]);
-    }
-}
-
 /* Tensor cores take bf16: the kernel gets the case as it is, and must give what the reference gives for the
  * rounded one, as exactly as `want` says then. */
 static void check_rounding(ck *c, const ck_call *call)
 {
     ck_tier *ref = &c->tier[B2_ISA_REF];
     const bool selected = ref->selected;
-    round_inputs(call);
+    ck_round_all(call);
     call->want(call->args);
     ref->selected = false;
     ck_restore(c);
     check_ref(c, call);
     ref->selected = selected;
-    round_inputs(call);
+    ck_round_all(call);
     check_tiers(c, call, CK_CUDA, CK_TIERS);
 }
 
