@@ -152,6 +152,12 @@ template <int C, class F> __device__ static inline void attn_each(int first, int
     }
 }
 
+/* Does the table of T take this to tensor cores, where operands are rounded to bf16? */
+template <class T> static inline bool attn_rounds(const b2_attn *a)
+{
+    return sizeof(T) == 2 && a->tq > 1 && a->dim <= 128;
+}
+
 /* Results wider than 128 columns are made in slices, each by blocks of its own. */
 static inline int attn_slices(int dim) { return k_blocks(dim, 128); }
 static inline int attn_width(int dim) { return dim >= 128 ? 4 : k_blocks(dim, 32); }

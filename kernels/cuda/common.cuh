@@ -49,6 +49,20 @@ static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(
 __device__ static inline float k_exp(float x) { return __expf(x); }
 __device__ static inline float k_log(float x) { return __logf(x); }
 __device__ static inline float k_rsqrt(float x) { return rsqrtf(x); }
+/* 2^x within 2 units of the last place; -inf: 0. */
+__device__ static inline float k_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+/* Two numbers as bf16 in one instruction, lo in the low half; nearest even, NaN stays NaN. */
+__device__ static inline uint32_t k_pack_bf16(float lo, float hi)
+{
+    uint32_t y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo));
+    return y;
+}
 
 /* ---- asynchronous copies of 16 bytes, global to shared (sm_80) ----------------------------------------- */
 __device__ static inline unsigned k_shared_address(const void *p)
@@ -117,18 +131,6 @@ __device__ static inline float k_load(bf16 x) { return __bfloat162float(x); }
 template <class T> __device__ static inline T k_store(float x);
 template <> __device__ inline float k_store<float>(float x) { return x; }
 template <> __device__ inline bf16 k_store<bf16>(float x) { return __float2bfloat16_rn(x); }
-
-/* Two floats rounded to a pair of bf16, lo in the lower half. */
-__device__ static inline uint32_t k_pack_bf16(float lo, float hi)
-{
-    union {
-        bf16 h[2];
-        uint32_t u;
-    } x;
-    x.h[0] = __float2bfloat16_rn(lo);
-    x.h[1] = __float2bfloat16_rn(hi);
-    return x.u;
-}
 
 /* Sum and largest over a warp, in every lane; the order is fixed. */
 __device__ static inline float k_warp_sum(float x)

@@ -1,7 +1,8 @@
 /* Attention, forward. Scores never leave the chip: a block takes 64 queries of one head and walks over the
  * keys 64 at a time, its softmax rescaled as larger scores come (Dao et al. 2022, FlashAttention,
- * algorithm 1). One query, as in generation: a block a head, all its scores in shared memory. */
-#include "kernels/cuda/attention_tile.cuh"
+ * algorithm 1); here in f32, in attention_mma_fwd.cuh on tensor cores. One query, as in generation: a block a
+ * head, all its scores in shared memory. */
+#include "kernels/cuda/attention_mma_fwd.cuh"
 
 /* What a thread holds of its 4 rows. */
 template <int C> struct attn_state {
@@ -143,6 +144,27 @@ template <int C, class T> static void attn_tiles(b2_queue *q, void *ctx, float *
              b2_cuda_step(q));
 }
 
+template <int N> static void attn_mma_tiles(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
+{
+    const dim3 grid(k_blocks(a->tq, attn_mma_room<N>::ROWS), a->heads, a->batch);
+    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v) &&
+                      k_fits<2>((const bf16 *)ctx);
+    k_launch(q, (attn_mma_kernel<N>), grid, attn_mma_room<N>::THREADS, sizeof(attn_mma_room<N>), (bf16 *)ctx,
+             lse, *a, b2_cuda_step(q), wide);
+}
+
+static void attn_rounded(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
+{
+    if (a->dim <= 32)
+        attn_mma_tiles<4>(q, ctx, lse, a);
+    else if (a->dim <= 64)
+        attn_mma_tiles<8>(q, ctx, lse, a);
+    else if (a->dim <= 88)
+        attn_mma_tiles<11>(q, ctx, lse, a);
+    else
+        attn_mma_tiles<16>(q, ctx, lse, a);
+}
+
 template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
 {
     (void)ws;
@@ -151,12 +173,18 @@ template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, cons
                  (size_t)a->tk * sizeof(float), (T *)ctx, lse, *a, b2_cuda_step(q));
         return;
     }
-    switch (attn_width(a->dim)) {
-    case 1: attn_tiles<1, T>(q, ctx, lse, a); break;
-    case 2: attn_tiles<2, T>(q, ctx, lse, a); break;
-    case 3: attn_tiles<3, T>(q, ctx, lse, a); break;
-    default: attn_tiles<4, T>(q, ctx, lse, a);
+    if (attn_rounds<T>(a)) {
+        attn_rounded(q, ctx, lse, a);
+        return;
     }
+    if constexpr (sizeof(T) == 4) {
+        switch (attn_width(a->dim)) {
+        case 1: attn_tiles<1, T>(q, ctx, lse, a); return;
+        case 2: attn_tiles<2, T>(q, ctx, lse, a); return;
+        case 3: attn_tiles<3, T>(q, ctx, lse, a); return;
+        }
+    }
+    attn_tiles<4, T>(q, ctx, lse, a);
 }
 static size_t attn_fwd_ws(const b2_attn *a, int threads)
 {

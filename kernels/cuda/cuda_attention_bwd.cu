@@ -2,7 +2,7 @@
  * sum_j dp p of each query, and one for dk and dv; no sums across blocks, so that bits do not depend on
  * their order (Dao et al. 2022, FlashAttention, appendix B.4). The gradient of the bias sums ds along its
  * diagonals. */
-#include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/attention_mma_bwd.cuh"
 
 /* p of a tile in place of its scores, dp with dropout in place of dp. `turned`: rows are keys. */
 __device__ static inline void bwd_terms(float (*s)[4], float (*g)[4], const b2_attn &a, const attn_view &view,
@@ -161,31 +161,69 @@ static size_t attn_bwd_ws(const b2_attn *a, int threads)
     return delta_bytes(a) * (a->bias ? (size_t)a->tk + 1 : 1);
 }
 
-template <int C>
-static void backward(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
-                     const float *dctx, const float *lse, const b2_attn *a, void *ws)
+/* What the launchers of one call share. */
+struct attn_grads {
+    float *dq, *dk, *dv;
+    int lddq, lddk, lddv;
+    const float *dctx, *lse;
+    float *delta, *ds;
+};
+
+template <int C> static void backward(b2_queue *q, const attn_grads &g, const b2_attn *a)
 {
-    float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
-    b2_attn plain = *a; /* diagonals need no masks of dropout */
     const int across = a->heads * attn_slices(a->dim);
     k_launch(q, (attn_dq_kernel<C>), dim3(k_blocks(a->tq, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dq, lddq, delta, ds, dctx, lse, *a, b2_cuda_step(q));
+             sizeof(attn_room<C>), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q));
     k_launch(q, (attn_dkv_kernel<C>), dim3(k_blocks(a->krows, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), dk, lddk, dv, lddv, delta, dctx, lse, *a, b2_cuda_step(q));
-    plain.drop = 0.0f;
-    if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
+             sizeof(attn_room<C>), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q));
+}
+
+template <int N> static void backward_mma(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    typedef attn_mma_grads<N> M;
+    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v, g.dctx);
+    const int across = a->heads * M::SLICES;
+    k_launch(q, (attn_mma_dq_kernel<N>), dim3(k_blocks(a->tq, M::ROWS), across, a->batch), M::THREADS,
+             sizeof(M), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+    k_launch(q, (attn_mma_dkv_kernel<N>), dim3(k_blocks(a->krows, M::ROWS), across, a->batch), M::THREADS,
+             sizeof(M), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+}
+
+static void backward_rounded(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    if (a->dim <= 32)
+        backward_mma<4>(q, g, a);
+    else if (a->dim <= 64)
+        backward_mma<8>(q, g, a);
+    else if (a->dim <= 88)
+        backward_mma<11>(q, g, a);
+    else
+        backward_mma<16>(q, g, a);
+}
+
+static void backward_exact(b2_queue *q, const attn_grads &g, const b2_attn *a)
+{
+    switch (attn_width(a->dim)) {
+    case 1: backward<1>(q, g, a); break;
+    case 2: backward<2>(q, g, a); break;
+    case 3: backward<3>(q, g, a); break;
+    default: backward<4>(q, g, a);
+    }
 }
 
 template <class T>
 static void attn_bwd(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
                      const float *dctx, const float *lse, const b2_attn *a, void *ws)
 {
-    switch (attn_width(a->dim)) {
-    case 1: backward<1>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    case 2: backward<2>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    case 3: backward<3>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws); break;
-    default: backward<4>(q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws);
-    }
+    float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
+    const attn_grads g = {dq, dk, dv, lddq, lddk, lddv, dctx, lse, delta, ds};
+    b2_attn plain = *a; /* diagonals need no masks of dropout */
+    plain.drop = 0.0f;
+    if (attn_rounds<T>(a))
+        backward_rounded(q, g, a);
+    else
+        backward_exact(q, g, a);
+    if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
 }
 
 K_EXPORT(attn_bwd,

@@ -71,7 +71,7 @@ void b2_mha_bwd(const b2_pass *p, const b2_mha *m, const b2_mha_saved *s, const 
     b2_tensor dq = b2_cols(&d3, 0, width), dk = b2_cols(&d2, is_cross(m) ? 0 : width, width),
               dv = b2_cols(&d2, is_cross(m) ? width : 2 * width, width);
     const b2_attn a = geometry(m, io, &s->q3, &s->kv2);
-    b2_attention_bwd(q, &dq, &dk, &dv, io->dbias, &dctx, s->lse, &a);
+    b2_attention_bwd(q, p->act, &dq, &dk, &dv, io->dbias, &dctx, s->lse, &a);
     if (is_cross(m)) b2_linear_bwd(p, &m->kv, &s->kv, denc, &d2, 1.0f, beta_enc);
     b2_linear_bwd(p, &m->qkv, &s->qkv, dx, &d3, 1.0f, beta);
     b2_arena_release(q->scratch, mark);

@@ -48,7 +48,8 @@ void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, 
 
 /* ---- attention ---- */
 void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a);
-void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+/* act: ctx's type in the forward; its table knows what was rounded. */
+void b2_attention_bwd(b2_queue *q, b2_dtype act, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
                       const b2_tensor *dctx, const float *lse, const b2_attn *a);
 void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional,
                 int zero, int n);

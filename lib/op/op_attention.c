@@ -24,7 +24,7 @@ void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a)
     b2_op_end(&o, ctx);
 }
 
-void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+void b2_attention_bwd(b2_queue *q, b2_dtype act, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
                       const b2_tensor *dctx, const float *lse, const b2_attn *a)
 {
     b2_op o;
@@ -35,7 +35,7 @@ void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, 
     if (!b2_op_begin(&o, q, "attention_bwd", ok, "batch %d, heads %d x %d, %d queries, %d keys", a->batch,
                      a->heads, a->dim, a->tq, a->tk))
         return;
-    const b2_kernels *t = q->k[B2_F32];
+    const b2_kernels *t = q->k[act];
     void *ws = b2_op_ws(&o, t->attn_bwd_ws(a, q->threads));
     if (!b2_op_launch(&o)) return;
     t->attn_bwd(q, dq->p, dq->ld, dk->p, dk->ld, dv->p, dv->ld, dbias, dctx->p, lse, a, ws);

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define MOST_KEYS 512
+#define LIMIT     1e-6
+#define STRAYS    0x1p-8 /* a number rounded to bf16 */
 
 typedef struct attn {
     b2_attn a;
@@ -242,14 +244,16 @@ static void want_ctx_row(attn *t, int b, int h, int i)
     score_row(t, b, h, i, &r);
     ck_want(t->lse, ((int64_t)b * a->heads + h) * a->tq + i, r.lse, r.size);
     for (int d = 0; d < a->dim; d++) {
-        double sum = 0, size = 0;
+        double sum = 0, size = 0, squares = 0;
         for (int j = 0; j < r.keys; j++) {
             const double x =
                 exp(r.s[j] - r.lse) * r.keep[j] * t->v->was[(r.key0 + j) * a->ldv + h * a->dim + d];
             sum += x;
             size += fabs(x);
+            squares += x * x;
         }
-        ck_want(t->ctx, (((int64_t)b * a->tq + i) * a->heads + h) * a->dim + d, sum, size * r.size);
+        const double strays = ck_rounded(t->q) ? STRAYS / LIMIT * fmin(size, 4 * sqrt(squares)) : 0;
+        ck_want(t->ctx, (((int64_t)b * a->tq + i) * a->heads + h) * a->dim + d, sum, size * r.size + strays);
     }
 }
 
@@ -265,6 +269,17 @@ static void for_each_row(attn *t, void (*fn)(attn *, int, int, int))
 
 static void want_fwd(void *args) { for_each_row(args, want_ctx_row); }
 
+/* What CUDA's bf16 table takes to tensor cores. */
+static void rounds(attn *t, ck_call *call)
+{
+    if (t->a.tq == 1 || t->a.dim > 128) return;
+    call->rounded[0] = t->q;
+    call->rounded[1] = t->k;
+    call->rounded[2] = t->v;
+    call->rounded[3] = t->dctx;
+    call->strays = STRAYS;
+}
+
 static void forward_case(ck *c, const plan *p)
 {
     attn t;
@@ -276,6 +291,7 @@ static void forward_case(ck *c, const plan *p)
     call.flops = 4.0 * (double)width * p->tq * seen_keys(&t.a);
     call.bytes = 4.0 * (double)width * (2 * (double)rows + 2 * seen_keys(&t.a));
     label(&t, p, &call);
+    rounds(&t, &call);
     ck_run(c, &call);
 }
 
@@ -295,10 +311,11 @@ static size_t ws_bwd(const b2_kernels *k, void *args, int threads)
     return k->attn_bwd_ws(&((attn *)args)->a, threads);
 }
 
-static void add(ck_buf *b, int64_t i, double x, double size)
+/* A term of a sum; strays: by what part of itself it may be off, beside `size`. */
+static void add(ck_buf *b, int64_t i, double x, double size, double strays)
 {
     b->want[i] += x;
-    b->mag[i] += fabs(size);
+    b->mag[i] += fabs(size) + fabs(x) * strays / LIMIT;
 }
 
 static void want_grad_row(attn *t, int b, int h, int i)
@@ -307,6 +324,7 @@ static void want_grad_row(attn *t, int b, int h, int i)
     const b2_attn *a = &t->a;
     const int64_t q0 = (int64_t)b * a->tq + i, column = (int64_t)h * a->dim;
     double dp[MOST_KEYS], size[MOST_KEYS], mean = 0, mean_size = 0, p[MOST_KEYS];
+    const double strays = ck_rounded(t->q) ? STRAYS : 0; /* of p and ds in products */
     score_row(t, b, h, i, &r);
     const double lse = at(t->lse, ((int64_t)b * a->heads + h) * a->tq + i);
     for (int j = 0; j < r.keys; j++) {
@@ -318,26 +336,33 @@ static void want_grad_row(attn *t, int b, int h, int i)
             dp[j] += x;
             size[j] += fabs(x);
             add(t->dv, (r.key0 + j) * t->dv->ld + column + d, p[j] * r.keep[j] * g,
-                p[j] * r.keep[j] * g * r.size);
+                p[j] * r.keep[j] * g * r.size, strays);
         }
         mean += p[j] * dp[j];
         mean_size += p[j] * size[j];
     }
     for (int j = 0; j < r.keys; j++) {
         const double ds = p[j] * (dp[j] - mean), terms = p[j] * (size[j] + mean_size) * r.size;
-        if (t->dbias) add(t->dbias, r.bias0 + j, ds, terms);
+        if (t->dbias) add(t->dbias, r.bias0 + j, ds, terms, 0);
         for (int d = 0; d < a->dim; d++) {
             const double q = a->scale * t->q->was[q0 * a->ldq + column + d];
             const double k = a->scale * t->k->was[(r.key0 + j) * a->ldk + column + d];
-            add(t->dq, q0 * t->dq->ld + column + d, ds * k, terms * k);
-            add(t->dk, (r.key0 + j) * t->dk->ld + column + d, ds * q, terms * q);
+            add(t->dq, q0 * t->dq->ld + column + d, ds * k, terms * k, strays);
+            add(t->dk, (r.key0 + j) * t->dk->ld + column + d, ds * q, terms * q, strays);
         }
     }
+}
+
+static void forget(ck_buf *b)
+{
+    memset(b->want, 0, (size_t)b->n * sizeof(double));
+    memset(b->mag, 0, (size_t)b->n * sizeof(double));
 }
 
 static void want_bwd(void *args)
 {
     attn *t = args;
+    forget(t->dq), forget(t->dk), forget(t->dv); /* sums of the same case before it was rounded */
     for (int64_t i = 0; t->dbias && i < t->dbias->n; i++)
         ck_want(t->dbias, i, ck_was(t->dbias)[i], fabs(ck_was(t->dbias)[i]));
     for_each_row(t, want_grad_row);
@@ -384,15 +409,21 @@ static void backward_case(ck *c, const plan *p)
     call.bytes = 4.0 * (double)width * p->batch * (3 * p->tq + 4 * p->tk);
     label(&t, p, &call);
     if (t.dbias) strcat(call.shape, " dbias");
+    rounds(&t, &call);
     ck_run(c, &call);
 }
 
 static void check_bwd(ck *c) { every_plan(c, true, backward_case); }
 
 /* Relative to sum p|v| (1 + largest score's terms): a score's rounding turns into a relative error of p. Sums
- * over up to 257 keys and 128 columns in f32, an exp good to a few half-steps. */
+ * over up to 257 keys and 128 columns in f32, an exp good to a few half-steps.
+ * CUDA's bf16 table is held to the same for inputs rounded to bf16, but for what rounding p to bf16 does to
+ * ctx (want_ctx_row): each p strays by up to 2^-8 of itself, so ctx by 2^-8 sum p|v| at most. They stray each
+ * on its own, by 0.42 to 0.58 of that (root mean square): 4 2^-8 sqrt(sum (p v)^2) is seven deviations or
+ * more. lse has no part in it. Backward p and ds are rounded likewise before they meet dctx, k and q: up to
+ * 2^-8 of the sum of their terms' sizes; dbias has no part in that. */
 const ck_check ck_attention[] = {
-    {"attn_fwd", "attn_fwd_ws", check_fwd, {1e-6, 1e-6}},
-    {"attn_bwd", "attn_bwd_ws", check_bwd, {1e-6, 1e-6}},
+    {"attn_fwd", "attn_fwd_ws", check_fwd, {LIMIT, LIMIT}},
+    {"attn_bwd", "attn_bwd_ws", check_bwd, {LIMIT, LIMIT}},
     {0},
 };

@@ -287,7 +287,7 @@ static void dx_case(ck *c, const char *part, int m, const int *n, int nw, int k,
     l.y = l.beta ? ck_inout(c, CK_F32, m, k, k, 1) : ck_out(c, CK_F32, m, k, k);
     ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx};
     if (l.turns > 1 || !c->bench) call.turn = take_turn;
-    if (l.wf != B2_F32) call.rounded = l.x;
+    if (l.wf != B2_F32) call.rounded[0] = l.x;
     if (l.wf == B2_I8) call.scale = row_scale;
     call.flops = 2.0 * m * l.n * k;
     call.bytes =
@@ -342,7 +342,7 @@ static void dw_case(ck *c, const char *part, int m, const int *n, int nw, int k,
     l.w[0] = ck_in(c, CK_F32, (int64_t)m * l.ld, 1);
     l.x = ck_in(c, CK_ACT, (int64_t)m * k, 1.7);
     l.y = ck_inout(c, CK_F32, l.n, k, k, 1);
-    ck_call call = {.args = &l, .call = call_dw, .ws = ws_dw, .want = want_dw, .rounded = l.w[0]};
+    ck_call call = {.args = &l, .call = call_dw, .ws = ws_dw, .want = want_dw, .rounded = {l.w[0]}};
     call.flops = 2.0 * m * l.n * k;
     call.bytes = 8.0 * l.n * k + 4.0 * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
     snprintf(call.shape, sizeof call.shape, "%s%d rows, [%d, %d] ld %d alpha %g", part, m, l.n, k, l.ld,

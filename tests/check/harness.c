@@ -131,9 +131,8 @@ const double *ck_was(ck_buf *b)
     return b->was;
 }
 
-void ck_round(const ck_call *call)
+static void round_one(ck_buf *b, float (*scale)(void *, int64_t), void *args)
 {
-    ck_buf *b = call->rounded;
     float *x = b->p;
     free(b->was);
     b->was = NULL;
@@ -141,8 +140,8 @@ void ck_round(const ck_call *call)
         b->first = need(malloc(b->bytes + 1));
         memcpy(b->first, x, b->bytes);
         for (int64_t i = 0; i < b->n; i++) {
-            const float scale = call->scale ? call->scale(call->args, i) : 1;
-            x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i] * scale)) / scale;
+            const float s = scale ? scale(args, i) : 1;
+            x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i] * s)) / s;
         }
     } else {
         memcpy(x, b->first, b->bytes);
@@ -150,6 +149,12 @@ void ck_round(const ck_call *call)
         b->first = NULL;
     }
     if (b->init) memcpy(b->init, x, b->bytes);
+}
+
+void ck_round(const ck_call *call)
+{
+    for (int i = 0; i < 4; i++)
+        if (call->rounded[i]) round_one(call->rounded[i], i ? NULL : call->scale, call->args);
 }
 
 void ck_set(ck_buf *b, int64_t i, double value)

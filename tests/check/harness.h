@@ -115,10 +115,12 @@ typedef struct ck_call {
     void (*call)(const b2_kernels *k, b2_queue *q, void *args, void *ws);
     size_t (*ws)(const b2_kernels *k, void *args, int threads); /* NULL: no workspace */
     void (*want)(void *args); /* the same in double: ck_want for every output */
-    ck_buf *rounded;          /* f32 input that CUDA's bf16 kernels round to bf16 first, or NULL */
-    float (*scale)(void *args, int64_t i); /* what its element i is multiplied with before that, or NULL: 1 */
-    double flops, bytes;                   /* of one call; for timing */
-    void (*turn)(void *args, int i);       /* before timed call i: other weights; or NULL */
+    ck_buf *rounded[4];       /* f32 inputs that CUDA's bf16 kernels round to bf16 first, or NULL */
+    float (*scale)(void *args,
+                   int64_t i); /* what the first's element i is multiplied with before, or NULL: 1 */
+    double strays; /* by what part of itself such a kernel rounds a term of its sums; for coarse judgement */
+    double flops, bytes;             /* of one call; for timing */
+    void (*turn)(void *args, int i); /* before timed call i: other weights; or NULL */
 } ck_call;
 
 /* ---- buffers; they live until the end of ck_run. Inputs are random in [-spread, spread], outputs NaN */
@@ -130,6 +132,8 @@ ck_buf *ck_inout(ck *c, ck_type type, int64_t rows, int64_t cols, int64_t ld, do
 static inline void *ck_ptr(const ck_buf *b) { return b ? b->p : NULL; }
 /* Contents before the kernel ran, exactly; to be called in `want` only. b may be NULL: NULL. */
 const double *ck_was(ck_buf *b);
+/* Does it hold rounded contents now? b may be NULL: no. */
+static inline bool ck_rounded(const ck_buf *b) { return b && b->first; }
 /* Set element i, rounded to the type; before ck_run. */
 void ck_set(ck_buf *b, int64_t i, double value);
 /* Right value of element i and the size of its terms. b may be NULL: not wanted. */
@@ -149,7 +153,7 @@ static inline bool ck_flip(ck *c) { return c->bench || ck_below(c, 2) != 0; }
 int ck_size(ck *c, int most); /* 1..most, often next to a power of two */
 double ck_uniform(ck *c, double spread);
 
-/* The contents of call->rounded become those rounded to bf16; again: what they were. */
+/* The contents of all in call->rounded become those rounded to bf16; again: what they were. */
 void ck_round(const ck_call *call);
 /* Runs, judges or times, and frees all buffers. */
 void ck_run(ck *c, const ck_call *call);

@@ -166,8 +166,8 @@ static void check_tiers(ck *c, const ck_call *call, int first, int end)
     }
 }
 
-/* Tensor cores take gradients as bf16: the kernel gets the case as it is, and must give what the reference
- * gives for the rounded one, as exactly as any other. */
+/* Tensor cores take bf16: the kernel gets the case as it is, and must give what the reference gives for the
+ * rounded one, as exactly as `want` says then. */
 static void check_rounding(ck *c, const ck_call *call)
 {
     ck_tier *ref = &c->tier[B2_ISA_REF];
@@ -196,7 +196,7 @@ void ck_run(ck *c, const ck_call *call)
     if (c->timed) {
         ck_time(c, call);
     } else {
-        const bool rounds = call->rounded && c->dtype == B2_BF16 && c->tier[CK_CUDA].available;
+        const bool rounds = call->rounded[0] && c->dtype == B2_BF16 && c->tier[CK_CUDA].available;
         call->want(call->args);
         check_ref(c, call);
         check_tiers(c, call, 1, rounds ? CK_CUDA : CK_TIERS);

@@ -198,6 +198,11 @@ static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float k_exp(float x) { return expf(x); }
 static inline float k_log(float x) { return logf(x); }
 static inline float k_rsqrt(float x) { return rsqrtf(x); }
+static inline float k_exp2(float x) { return exp2f(x); }
+static inline uint32_t k_pack_bf16(float lo, float hi)
+{
+    return __float2bfloat16_rn(lo).bits | (uint32_t)__float2bfloat16_rn(hi).bits << 16;
+}
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 template <class T> static inline T __ldg(const T *p) { return *p; }

@@ -280,6 +280,32 @@ template <bool Turned> __global__ void product(float *c, const bf16 *a, const bf
     }
 }
 
+/* c [16,8] = (a [16,16] a^T) b [16,8]: sums of the first product, as they lie in a lane, are the second one's
+ * operand (attention). */
+template <bool Fault> __global__ void product_of_product(float *c, const bf16 *a, const bf16 *b)
+{
+    SHARED_ARR(bf16, sa, 16 * 16);
+    SHARED_ARR(bf16, sb, 16 * 16);
+    const int lane = threadIdx.x, g = lane / 4, t = lane % 4, low = lane % 8, b3 = lane / 8 % 2,
+              b4 = lane / 16;
+    *(uint4 *)(void *)(sa + 8 * lane) = *(const uint4 *)(const void *)(a + 8 * lane);
+    *(uint4 *)(void *)(sb + 8 * lane) = *(const uint4 *)(const void *)(b + 8 * lane);
+    __syncwarp();
+    uint32_t ra[4], rb[4], p[4];
+    float s[2][4] = {}, d[4] = {};
+    k_ldmatrix_x4(ra, sa + (low + 8 * b3) * 16 + 8 * b4);
+    k_ldmatrix_x4(rb, sa + (low + 8 * b4) * 16 + 8 * b3);
+    k_mma_bf16(s[0], ra, rb);
+    k_mma_bf16(s[1], ra, rb + 2);
+    for (int i = 0; i < 4; i++) {
+        const int at = Fault ? i % 2 * 2 + i / 2 : i; /* the operand: rows first, then columns */
+        p[i] = k_pack_bf16(s[at / 2][at % 2 * 2], s[at / 2][at % 2 * 2 + 1]);
+    }
+    k_ldmatrix_x4_trans(rb, sb + (low + 8 * b3) * 16 + 8 * b4);
+    k_mma_bf16(d, p, rb);
+    for (int i = 0; i < 4; i++) c[(g + 8 * (i / 2)) * 16 + 2 * t + i % 2] = d[i];
+}
+
 __global__ void sums(float *out, const float *in)
 {
     SHARED_ARR(float, room, 32);
@@ -318,6 +344,35 @@ static int run_product(const buffers &, bool right)
         for (int k = 0; k < 16; k++)
             want += __bfloat162float(a[i / 16 * 16 + k]) * __bfloat162float(b[k * 16 + i % 16]);
         wrong += c[i] != want;
+    }
+    free(a);
+    free(b);
+    free(c);
+    return wrong ? EMU_WRONG : 0;
+}
+
+static int run_two_products(const buffers &, bool right)
+{
+    bf16 *a = (bf16 *)emu_malloc(512), *b = (bf16 *)emu_malloc(512);
+    float *c = (float *)emu_malloc(1024), p[16][16];
+    int wrong = 0;
+    for (int i = 0; i < 256; i++) {
+        a[i] = __float2bfloat16_rn((float)((i * 7) % 5 - 2));
+        b[i] = __float2bfloat16_rn((float)((i * 5) % 11 - 5));
+    }
+    if (right)
+        k_launch((b2_queue *)nullptr, product_of_product<false>, 1, 32, 0, c, a, b);
+    else
+        k_launch((b2_queue *)nullptr, product_of_product<true>, 1, 32, 0, c, a, b);
+    for (int i = 0; i < 256; i++) {
+        p[i / 16][i % 16] = 0;
+        for (int k = 0; k < 16; k++)
+            p[i / 16][i % 16] += __bfloat162float(a[i / 16 * 16 + k]) * __bfloat162float(a[i % 16 * 16 + k]);
+    }
+    for (int i = 0; i < 128; i++) {
+        float want = 0;
+        for (int k = 0; k < 16; k++) want += p[i / 8][k] * __bfloat162float(b[k * 16 + i % 8]);
+        wrong += c[i / 8 * 16 + i % 8] != want;
     }
     free(a);
     free(b);
@@ -392,6 +447,8 @@ static const fault faults[] = {
     BAD("a launch inside a kernel", EMU_ERROR, ALL, RUN(launches, b.out)),
     GOOD("tensor cores", run_product(b, true)),
     BAD("ldmatrix not turned", EMU_WRONG, ALL, run_product(b, false)),
+    GOOD("a product's sums as an operand", run_two_products(b, true)),
+    BAD("an operand's quarters exchanged", EMU_WRONG, ALL, run_two_products(b, false)),
     GOOD("sums of a block", (k_launch((b2_queue *)nullptr, sums, 1, 96, 0, b.out, b.in), turned(b))),
 };
 

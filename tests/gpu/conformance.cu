@@ -124,6 +124,27 @@ __global__ void conversions(uint32_t *out, const uint32_t *in)
     }
 }
 
+__global__ void packs(uint32_t *out, const uint32_t *in)
+{
+    const uint32_t special[] = {0x7F800001u, 0xFFC00000u, 0x00000001u, 0x807FFFFFu,
+                                0x7F7FFFFFu, 0x3F808000u, 0x3F818000u};
+    for (int i = threadIdx.x; i < WORDS; i += blockDim.x) {
+        const uint32_t lo = i < 7 ? special[i] : in[i], hi = i < 7 ? special[6 - i] : in[WORDS - 1 - i];
+        out[i] = k_pack_bf16(float_of(lo), float_of(hi));
+    }
+}
+
+/* Near the right power of two, not a bit of it promised: 1 for each that is. */
+__global__ void powers(uint32_t *out, const uint32_t *in)
+{
+    for (int i = threadIdx.x; i < WORDS; i += blockDim.x) {
+        const float x = -(float)(in[i] % 100000) / 1000.0f, right = exp2f(x);
+        out[i] = fabsf(k_exp2(x) - right) <= 5e-7f * right ? 1u : 0u;
+    }
+    if (threadIdx.x == 0) out[0] = word_of(k_exp2(-INFINITY));
+    if (threadIdx.x == 1) out[1] = word_of(k_exp2(0.0f));
+}
+
 __global__ void atomics(uint32_t *out, const uint32_t *in)
 {
     int *to = (int *)out;
@@ -215,6 +236,10 @@ int main()
     show("copies", 0, 0);
     k_launch(q, conversions, 1, 128, 0, out, in);
     show("conversions", 0, 0);
+    k_launch(q, packs, 1, 128, 0, out, in);
+    show("packs", 0, 0);
+    k_launch(q, powers, 1, 128, 0, out, in);
+    show("powers", 0, 0);
     k_launch(q, atomics, 1, 256, 0, out, in);
     show("atomics", 0, 0);
     k_launch(q, sums, 1, 256, 0, out, in);
