@@ -303,7 +303,7 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 # What a machine with a GPU needs of a build: carry $(BUILD)/bin, lib/blip2 and gpu, and the tree's tests and examples.
 GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
 GPU_LIBS := -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt
-GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,check_cuda conformance golden_model golden_train)
+GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,check_cuda conformance golden_model golden_stages golden_train)
 $(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(C_FLAGS) -isystem $(CUDA_HOME)/include $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@

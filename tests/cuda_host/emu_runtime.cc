@@ -1,6 +1,6 @@
 /* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and
- * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old) and
- * EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
+ * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old), EMU_DRIVER
+ * (12080: one for CUDA 12.8) and EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
 #include <chrono>
@@ -126,6 +126,7 @@ extern "C" {
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = (int)setting("EMU_GPUS", 1);
+    if (setting("EMU_DRIVER", CUDART_VERSION) < CUDART_VERSION) return cudaErrorInsufficientDriver;
     return *count ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaSetDevice(int device)
@@ -147,7 +148,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 }
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = (int)setting("EMU_DRIVER", CUDART_VERSION);
     return cudaSuccess;
 }
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
@@ -192,7 +193,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     }
     gpu.block[i].bytes = bytes;
     gpu.block[i].used = true;
-    gpu.held += gpu.block[i].room;
+    gpu.held += (bytes + UNIT - 1) / UNIT * UNIT + GAP; /* a larger block taken again holds no more */
     char *at = gpu.base + gpu.block[i].at;
     const opened a;
     ASAN_UNPOISON_MEMORY_REGION(at, gpu.block[i].room);
@@ -208,7 +209,7 @@ cudaError_t cudaFree(void *p)
     for (int i = 0; p && i < gpu.blocks; i++) {
         if (gpu.base + gpu.block[i].at != p || !gpu.block[i].used) continue;
         gpu.block[i].used = false;
-        gpu.held -= gpu.block[i].room;
+        gpu.held -= (gpu.block[i].bytes + UNIT - 1) / UNIT * UNIT + GAP;
         ASAN_POISON_MEMORY_REGION(p, gpu.block[i].room);
         return cudaSuccess;
     }

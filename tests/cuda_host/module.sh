@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole CUDA module on the host: the library opens it, and the golden tests (activations, logits, gradients, losses, tokens)
+# The whole CUDA module on the host: the library opens it, and the golden tests (activations, logits, gradients, losses, tokens, bf16's distance, plans)
 # and those of sessions run on its "GPU", whose memory the host cannot touch except by copies. OBJ names the folder of the
 # programs; BLIP2_TEST_ONLY is a pattern of tests' names.
 set -u
@@ -12,6 +12,7 @@ if [ -z "${SAN:-}" ]; then
 fi
 "$OBJ/tests/golden/golden_model" || rc=1
 EMU_CUBLAS=2 "$OBJ/tests/golden/golden_model" || rc=1 # its products by the stand-in for cuBLASLt
+"$OBJ/tests/golden/golden_stages" || rc=1
 "$OBJ/tests/unit/test_session" || rc=1
 if [ -z "${SAN:-}" ]; then
     wait $! || rc=1

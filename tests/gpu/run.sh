@@ -39,11 +39,39 @@ answers() {
 }
 same_answers() { answers cpu "$1" >"$work/a" && answers "$BLIP2_TEST_DEVICE" "$1" >"$work/b" && [ -s "$work/a" ] && cmp "$work/a" "$work/b"; }
 
+# Four steps of LoRA with dropout, 12 losses with accumulation: OUT, then more options.
+train() {
+    out=$work/$1 && shift
+    rm -rf "$out"
+    "$build/bin/train_fashion" --model tests/golden/old/model --images tests/golden/images --train tests/golden/rows.csv --output "$out" \
+        --batch-size 2 --accumulate 2 --max-steps 12 --lora-dropout 0.2 --dropout 0.1 --log-every 1 --sample-every 0 --seed 5 "$@" >/dev/null
+}
+losses() { sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' "$work/$1/metrics.jsonl"; }
+# near A B LIMIT: the same number of losses, none further from the other than LIMIT of itself.
+near() {
+    losses "$1" >"$work/x" && losses "$2" >"$work/y" && paste "$work/x" "$work/y" |
+        awk -v limit="$3" '{ d = $1 - $2; if (d < 0) d = -d; if (!($1 > 0 && d <= limit * $1)) bad = 1; n++ } END { exit bad || n < 12 }'
+}
+training_f32() { train cpu --dtype f32 && train gpu --dtype f32 --device "$BLIP2_TEST_DEVICE" && near cpu gpu 1e-4; }
+recorded_is_eager() {
+    BLIP2_CUDA_GRAPHS=0 train eager --dtype "$1" --device "$BLIP2_TEST_DEVICE" &&
+        train recorded --dtype "$1" --device "$BLIP2_TEST_DEVICE" && cmp "$work/eager/adapter_model.safetensors" "$work/recorded/adapter_model.safetensors"
+}
+training_int8() { train cpu --dtype int8 && train gpu --dtype int8 --device "$BLIP2_TEST_DEVICE" && near cpu gpu 5e-3; }
+
 step conformance conformance
 step kernels "$gpu/check_cuda" --tier=cuda
+step own-products env BLIP2_CUBLAS=0 "$gpu/check_cuda" --tier=cuda --kernel=gemm
 step golden-model "$gpu/golden_model"
+step golden-stages "$gpu/golden_stages"
 step golden-train "$gpu/golden_train"
 step answers-f32 same_answers f32
+step answers-int8 same_answers int8
+step answers-int4 same_answers int4
+step training-f32 training_f32
+step recorded-f32 recorded_is_eager f32
+step recorded-bf16 recorded_is_eager bf16
+step training-int8 training_int8
 if command -v compute-sanitizer >/dev/null; then
     step sanitizer compute-sanitizer --error-exitcode 9 "$gpu/check_cuda" --tier=cuda --once --kernel=attn_fwd
 else
