@@ -29,8 +29,8 @@ void b2_avx512_few(b2_queue *q, const b2_few *f);
 /* bf16 weights only; x is bf16 and in order. */
 void b2_avx512bf16_few(b2_queue *q, const b2_few *f);
 
-/* Quantised weights and bf16 x, which is in 16 bits of fixed point: first the steps, powers of two, f32 [groups
- * of 64 columns][m]; then [groups][m][64] numbers, zeros beyond k. b2_few_room holds both. */
+/* Quantised weights and bf16 x, which is in 16 bits of fixed point: first the steps, powers of two, f32
+ * [groups of 64 columns][m]; then [groups][m][64] numbers, zeros beyond k. b2_few_room holds both. */
 static inline int b2_few_groups(int k) { return (k + 63) / 64; }
 static inline int16_t *b2_few_fixed(const b2_few *f)
 {

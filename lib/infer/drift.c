@@ -22,7 +22,7 @@ static double log_sum(const float *x, int n)
     double top = -INFINITY, sum = 0;
     for (int i = 0; i < n; i++) top = x[i] > top ? x[i] : top;
     for (int i = 0; i < n; i++) sum += exp(x[i] - top);
-    return top + log(sum);
+    return sum > 0 ? top + log(sum) : top;
 }
 
 static int best(const float *x, int n)

@@ -129,8 +129,7 @@ static size_t ws_square(const b2_kernels *k, void *args, int threads)
     return k->gemm_ws(n, n, n, threads);
 }
 
-/* GFLOP/s of n x n x n by the tier's own kernel. A vendor's library (cuBLASLt), where one is linked, is to
- * run the same product here, and the better of the two is the ceiling. */
+/* GFLOP/s of n x n x n by the tier's own kernel: on a GPU that asks cuBLASLt first, where it is at hand. */
 static double product(ck *c, const ck_tier *t, int dtype, int n)
 {
     static const ck_check check = {.name = "ceiling"};

@@ -1,6 +1,7 @@
 /* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and
  * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old), EMU_DRIVER
- * (12080: one for CUDA 12.8) and EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) shape it. */
+ * (12080: one for CUDA 12.8) and EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost)
+ * shape it. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
 #include <chrono>
@@ -197,7 +198,8 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
     char *at = gpu.base + gpu.block[i].at;
     const opened a;
     ASAN_UNPOISON_MEMORY_REGION(at, gpu.block[i].room);
-    /* Nothing in it is zero by chance; of a very large block, its beginning: touched pages cost time later. */
+    /* Nothing in it is zero by chance; of a very large block, its beginning: touched pages cost time
+     * later. */
     memset(at, 0xFF, bytes < ((size_t)8 << 20) ? bytes : (size_t)1 << 20);
     ASAN_POISON_MEMORY_REGION(at + bytes, gpu.block[i].room - bytes);
     *p = at;
