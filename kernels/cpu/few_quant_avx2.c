@@ -5,7 +5,8 @@
 #define QUANT_DOT(acc, a, b) _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
 #include "kernels/cpu/few_quant_body.h"
 
-/* n <= 64 numbers in fixed point; the step: a power of two, 0 when all are zeros, NaN when one is not finite. */
+/* n <= 64 numbers in fixed point; the step: a power of two, 0 when all are zeros, NaN when one is not
+ * finite. */
 static float fix(int16_t *to, const uint16_t *x, int n)
 {
     float v[GROUP_COLUMNS] = {0}, inverse;
