@@ -303,7 +303,7 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 # What a machine with a GPU needs of a build: carry $(BUILD)/bin, lib/blip2 and gpu, and the tree's tests and examples.
 GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
 GPU_LIBS := -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt
-GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,check_cuda conformance golden_model golden_stages golden_train)
+GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,answer check_cuda conformance golden_model golden_stages golden_train)
 $(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(C_FLAGS) -isystem $(CUDA_HOME)/include $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@
@@ -315,6 +315,8 @@ $(BUILD)/gpu/conformance: tests/gpu/conformance.cu kernels/cuda/common.cuh
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
 	$(Q)$(NVCC) -O2 -std=c++17 $(INCLUDES) $(CUDA_CODE) $< -o $@
+$(BUILD)/gpu/answer: $(BUILD)/bin-bench/answer
+	@mkdir -p $(@D) && cp -f $< $@
 $(BUILD)/gpu/golden_%: $(OBJ)/tests/golden/golden_%
 	@mkdir -p $(@D) && cp -f $< $@
 gpu-programs: all cuda $(GPU_PROGRAMS) ## what `make gpu-check` runs (needs nvcc, no GPU)

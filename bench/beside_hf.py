@@ -33,6 +33,8 @@ def options():
     p.add_argument("--photos", type=int, default=64)
     p.add_argument("--dtype", default="f32")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--device", default="cpu", help="cpu or cuda:N, for both")
+    p.add_argument("--json", help="a file that gets the JSON line too, at its end")
     return p.parse_args()
 
 
@@ -53,11 +55,17 @@ def ours_train(args, cache):
         _, _, peak = run([os.path.join(args.bin, "train_fashion"), "--model", args.model, "--images", args.images, "--train", args.csv, "--output", out,
                           "--batch-size", str(args.batch), "--max-steps", str(args.steps + 2), "--limit", str(args.batch * 4), "--epochs", "1000",
                           "--log-every", "1", "--sample-every", "0", "--resume", "no", "--dtype", args.dtype, "--threads", str(args.threads),
-                          "--lora-rank", "8", "--feature-cache", "on" if cache else "off"])
+                          "--lora-rank", "8", "--device", args.device, "--feature-cache", "on" if cache else "off"])
         with open(os.path.join(out, "metrics.jsonl"), encoding="utf-8") as f:
             steps = [json.loads(line) for line in f]
     rates = [s["samples_per_s"] for s in steps if s.get("samples_per_s")][2:]
     return len(rates) / sum(1 / r for r in rates), peak
+
+
+def photo(args, name):
+    """The file of a row's id."""
+    stem = os.path.join(args.images, name)
+    return next((stem + e for e in (".jpg", ".jpeg", ".png", ".webp") if os.path.exists(stem + e)), stem + ".jpg")
 
 
 def ours_answers(args):
@@ -67,7 +75,7 @@ def ours_answers(args):
     photos = list(dict.fromkeys(r["id"] for r in rows))[: args.photos]
     questions = list(dict.fromkeys(r["Question"] for r in rows))[:3]
     out, seconds, peak = run([os.path.join(args.bin, "vqa"), "--model", args.model, "--json", "--max-new-tokens", "16", "--batch-size", str(args.batch),
-                              "--dtype", args.dtype, "--threads", str(args.threads), "--image", *(os.path.join(args.images, p + ".jpg") for p in photos),
+                              "--dtype", args.dtype, "--threads", str(args.threads), "--device", args.device, "--image", *(photo(args, p) for p in photos),
                               "--question", *questions])
     return len(out.splitlines()) / seconds, peak
 
@@ -75,7 +83,7 @@ def ours_answers(args):
 def theirs(args, only):
     out, _, peak = run([sys.executable, "-W", "ignore", THEIRS, "--model", args.model, "--images", args.images, "--csv", args.csv, "--threads",
                         str(args.threads), "--batch", str(args.batch), "--steps", str(args.steps), "--photos", str(args.photos), "--dtype", args.dtype,
-                        "--only", only])
+                        "--device", args.device, "--only", only])
     return json.loads(out.splitlines()[-1]), peak
 
 
@@ -91,7 +99,7 @@ def one_round(args):
             "the same, theirs without a cache": (cached, train["lora_samples_per_s"]),
             "answers/s, from photo files": (told, answers["answers_per_s_from_files"]),
             "peak MB, training": (max(lora_peak, cached_peak), train_peak),
-            "peak MB, answers": (told_peak, answers_peak)}, {k: train[k] for k in ("transformers", "peft", "torch")}
+            "peak MB, answers": (told_peak, answers_peak)}, {k: train[k] for k in ("transformers", "peft", "torch", "device")}
 
 
 def cpu():
@@ -114,7 +122,12 @@ def main():
         ratio = other / ours if what.startswith("peak") else ours / other
         record[what] = {"ours": round(ours, 1), "theirs": round(other, 1), "ratio": round(ratio, 2)}
         print(f"| {what:38} | {ours:9.1f} | {other:9.1f} | {ratio:5.2f} |")
-    print(json.dumps({"bench": "beside_hf", "cpu": cpu(), "threads": args.threads, "dtype": args.dtype, "batch": args.batch, **versions, "figures": record}))
+    line = json.dumps({"bench": "beside_hf", "cpu": cpu(), "threads": args.threads, "model": os.path.basename(os.path.normpath(args.model)), "dtype": args.dtype,
+                       "batch": args.batch, **versions, "figures": record})
+    print(line)
+    if args.json:
+        with open(args.json, "a", encoding="utf-8") as f:
+            f.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 # Everything that is to be seen on a GPU, in one command and without network or compiler: `make gpu-check` builds what this needs
 # and calls it; a tree built elsewhere may be carried over and this run alone.
 #   BUILD=build sh tests/gpu/run.sh
-# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl: those of the bf16 table, or of
-# what BENCH says (options of the check tool: BENCH="--kernel=gemm --batch=1"); NO_BENCH=1 leaves them out.
+# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl: those of the bf16 table's kernels,
+# or of what BENCH says (options of the check tool: BENCH="--kernel=gemm --batch=1"); of a flan-t5-xl with random weights, made
+# here; and of transformers and PEFT on the same model, where PYTHON has them and sees the GPU. NO_BENCH=1 leaves all that out.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build} gpu=${BUILD:-build}/gpu
@@ -81,8 +82,34 @@ fi
 if [ -z "${NO_BENCH:-}" ]; then
     device=$("$gpu/check_cuda" --tier=cuda --once --kernel=cast | sed -n 's/^cuda:[0-9]*: \([^,]*\),.*/\1/p' | tr ' ' '-')
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-    step bench "$gpu/check_cuda" --tier=cuda --bench --commit="$commit" ${BENCH---dtype=bf16} \
-        --json="${OUT:-bench/results}/${device:-gpu}-$commit.jsonl"
+    results=${OUT:-bench/results}/${device:-gpu}-$commit.jsonl
+    mkdir -p "${results%/*}"
+    xl() { "$build/bin/init_model" --preset flan-t5-xl --output "$work/xl" --tokenizer examples/fashion-tiny/spiece.model; }
+    # A decoder step of one row and of 64, and 64 pictures, in each format of weights.
+    stages() {
+        for dtype in bf16 int8 int4; do
+            "$gpu/answer" "$work/xl" --device "$BLIP2_TEST_DEVICE" --dtype $dtype --questions 1 --repeat 5 || return
+            "$gpu/answer" "$work/xl" --device "$BLIP2_TEST_DEVICE" --dtype $dtype --images 64 --questions 64 --repeat 3 || return
+        done | tee "$work/stages"
+        grep '^{' "$work/stages" >>"$results"
+    }
+    beside() {
+        awk 'NR == 1 { print; next } { row[n++] = $0 } END { for (i = 0; i < 256; i++) print row[i % n] }' tests/golden/rows.csv >"$work/rows.csv"
+        "$PYTHON" bench/beside_hf.py --bin "$build/bin" --model "$work/xl" --images tests/golden/images --csv "$work/rows.csv" --dtype bf16 \
+            --device "$BLIP2_TEST_DEVICE" --batch 64 --steps 10 --photos 2 --rounds 1 --json "$results"
+    }
+    step kernel-times "$gpu/check_cuda" --tier=cuda --bench --commit="$commit" ${BENCH---dtype=bf16} --json="$work/kernels"
+    cat "$work/kernels" >>"$results"
+    step xl-model xl
+    step xl-stages stages
+    PYTHON=${PYTHON:-python3}
+    if "$PYTHON" -c 'import peft, torch, transformers; assert torch.cuda.is_available()' 2>/dev/null; then
+        step beside-transformers beside
+    else
+        echo "skipped beside-transformers: $PYTHON has no torch that sees a GPU, transformers and peft"
+        skipped=$((skipped + 1))
+    fi
+    tail -n 8 "$results"
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ]

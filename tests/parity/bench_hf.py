@@ -34,6 +34,7 @@ def options():
     p.add_argument("--questions", type=int, default=3, help="questions a photo")
     p.add_argument("--max-new-tokens", type=int, default=16)
     p.add_argument("--dtype", choices=DTYPES, default="f32")
+    p.add_argument("--device", default="cpu", help="cpu or cuda:N")
     p.add_argument("--only", choices=("train", "answers"), help="one of the two, for its peak memory alone")
     return p.parse_args()
 
@@ -53,35 +54,44 @@ def read_rows(args, wanted):
     return out
 
 
+def now(args):
+    """The clock, when all that was asked of the device is done."""
+    if args.device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def load(args):
     """→ model in eval mode, tokenizer, image processor."""
-    model = transformers.Blip2ForConditionalGeneration.from_pretrained(args.model, dtype=DTYPES[args.dtype]).to(DTYPES[args.dtype]).eval()
+    model = transformers.Blip2ForConditionalGeneration.from_pretrained(args.model, dtype=DTYPES[args.dtype]).to(args.device, DTYPES[args.dtype]).eval()
     slow = os.path.exists(os.path.join(args.model, "spiece.model"))
     kind = transformers.T5Tokenizer if slow else transformers.T5TokenizerFast
     size = model.config.vision_config.image_size
     return model, kind.from_pretrained(args.model), transformers.BlipImageProcessor(size={"height": size, "width": size})
 
 
-def pixels_of(processor, paths, dtype):
-    return processor(images=[Image.open(p).convert("RGB") for p in paths], return_tensors="pt")["pixel_values"].to(dtype)
+def pixels_of(args, processor, paths):
+    pixels = processor(images=[Image.open(p).convert("RGB") for p in paths], return_tensors="pt")["pixel_values"]
+    return pixels.to(args.device, DTYPES[args.dtype])
 
 
 def encode(model, pixels):
-    """Projected image tokens."""
-    return model.get_image_features(pixels)
+    """Projected image tokens: a tensor in transformers 4, with other outputs around it in 5."""
+    out = model.get_image_features(pixels)
+    return out if torch.is_tensor(out) else getattr(out, "pooler_output", None) if getattr(out, "pooler_output", None) is not None else out[0]
 
 
-def texts(tok, rows):
+def texts(args, tok, rows):
     """→ prompt ids, their mask, labels."""
     prompt = tok([PROMPT.format(q) for _, q, _ in rows], padding=True, return_tensors="pt")
     answer = tok([a for _, _, a in rows], padding=True, return_tensors="pt")
     labels = answer["input_ids"].masked_fill(answer["attention_mask"] == 0, -100)
-    return prompt["input_ids"], prompt["attention_mask"], labels
+    return tuple(x.to(args.device) for x in (prompt["input_ids"], prompt["attention_mask"], labels))
 
 
 def prefix(model, tokens, ids, mask):
     """Image tokens in front of the prompt's embeddings, and the mask over both."""
-    ones = torch.ones(tokens.shape[:2], dtype=mask.dtype)
+    ones = torch.ones(tokens.shape[:2], dtype=mask.dtype, device=mask.device)
     return torch.cat([tokens, model.get_input_embeddings()(ids).to(tokens.dtype)], 1), torch.cat([ones, mask], 1)
 
 
@@ -90,22 +100,22 @@ def train(args, model, tok, processor, cached):
     rows = read_rows(args, args.batch * 4)
     paths = sorted({p for p, _, _ in rows})
     where = {p: i for i, p in enumerate(paths)}
-    pixels = pixels_of(processor, paths, DTYPES[args.dtype])
+    pixels = pixels_of(args, processor, paths)
     lora = peft.LoraConfig(r=8, lora_alpha=32, lora_dropout=0.05, target_modules=["q", "v"], bias="none")
     wrapped = peft.get_peft_model(model, lora)
     model.language_model.train()
     optimizer = torch.optim.AdamW([p for p in wrapped.parameters() if p.requires_grad], lr=5e-4)
-    begin = time.perf_counter()
+    begin = now(args)
     with torch.no_grad():
         features = torch.cat([encode(model, pixels[i : i + args.batch]) for i in range(0, len(pixels), args.batch)]) if cached else None
-    feature_seconds = time.perf_counter() - begin
+    feature_seconds = now(args) - begin
     for step in range(-2, args.steps):
         if step == 0:
-            begin = time.perf_counter()
+            begin = now(args)
         at = (step + 2) * args.batch % len(rows)
         part = [rows[(at + i) % len(rows)] for i in range(args.batch)]
-        ids, mask, labels = texts(tok, part)
-        index = torch.tensor([where[p] for p, _, _ in part])
+        ids, mask, labels = texts(args, tok, part)
+        index = torch.tensor([where[p] for p, _, _ in part], device=args.device)
         with torch.no_grad():
             tokens = features[index] if cached else encode(model, pixels[index])
         inputs, full = prefix(model, tokens, ids, mask)
@@ -114,7 +124,7 @@ def train(args, model, tok, processor, cached):
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in wrapped.parameters() if p.requires_grad], 1.0)
         optimizer.step()
-    seconds = time.perf_counter() - begin
+    seconds = now(args) - begin
     plain = wrapped.unload()
     plain.eval()
     return args.steps * args.batch / seconds, feature_seconds, loss.item()
@@ -125,7 +135,7 @@ def questions_of(args, tok):
     rows = read_rows(args, 1 << 30)
     paths, asked = list(dict.fromkeys(p for p, _, _ in rows))[: args.photos], list(dict.fromkeys(q for _, q, _ in rows))[: args.questions]
     prompt = tok([PROMPT.format(q) for _ in paths for q in asked], padding=True, return_tensors="pt")
-    return paths, len(asked), prompt["input_ids"], prompt["attention_mask"]
+    return paths, len(asked), prompt["input_ids"].to(args.device), prompt["attention_mask"].to(args.device)
 
 
 @torch.no_grad()
@@ -141,13 +151,12 @@ def generate(args, model, tokens, ids, mask):
 def answers(args, model, tok, processor):
     """Answers a second: each photo encoded once; once a question, as a processor's batch does it; and with files read."""
     paths, per_photo, ids, mask = questions_of(args, tok)
-    dtype = DTYPES[args.dtype]
-    pixels = pixels_of(processor, paths, dtype)
+    pixels = pixels_of(args, processor, paths)
     photos = max(1, args.batch // per_photo)  # about args.batch rows at once
 
     def ask(source, once):
         done = 0
-        begin = time.perf_counter()
+        begin = now(args)
         for i in range(0, len(paths), photos):
             p, rows = source(i), slice(i * per_photo, (i + photos) * per_photo)
             if once:
@@ -157,16 +166,16 @@ def answers(args, model, tok, processor):
             out = generate(args, model, tokens, ids[rows], mask[rows])
             known = out.masked_fill(out >= len(tok), 0)  # rows of the vocabulary without a token
             done += len(tok.batch_decode(known, skip_special_tokens=True))
-        return done / (time.perf_counter() - begin)
+        return done / (now(args) - begin)
 
     memory = lambda i: pixels[i : i + photos]
     ask(lambda i: memory(i)[:1].expand_as(memory(i)), True)
-    begin = time.perf_counter()
+    begin = now(args)
     for i in range(8):
         generate(args, model, encode(model, memory(0)[:1]), ids[:1], mask[:1])
-    single = (time.perf_counter() - begin) / 8 * 1000
+    single = (now(args) - begin) / 8 * 1000
     return {"answers_per_s": ask(memory, True), "answers_per_s_encoding_each_question": ask(memory, False),
-            "answers_per_s_from_files": ask(lambda i: pixels_of(processor, paths[i : i + photos], dtype), True), "one_answer_ms": single}
+            "answers_per_s_from_files": ask(lambda i: pixels_of(args, processor, paths[i : i + photos]), True), "one_answer_ms": single}
 
 
 def main():
@@ -183,6 +192,8 @@ def main():
         out["lora_cached_samples_per_s"], out["features_s"], _ = train(args, model, tok, processor, True)
     if args.only != "train":
         out.update(answers(args, model, tok, processor))
+    out["device"] = torch.cuda.get_device_name(args.device) if args.device != "cpu" else "cpu"
+    out["peak_device_mb"] = torch.cuda.max_memory_reserved() / 2**20 if args.device != "cpu" else 0
     out["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in out.items()}))
 
