@@ -18,7 +18,7 @@ typedef struct job {
     blip2_matrix_kind kind[KINDS];
     bool stays_wide[KINDS];
     int kinds;
-    char keep[KINDS * 33 + 512];
+    char keep[2048]; /* of the folder that is written */
 } job;
 
 static blip2_status session_on(const blip2_model *m, blip2_session **out, blip2_error *err)
@@ -33,14 +33,19 @@ static blip2_status open_all(job *j, blip2_error *err)
 {
     blip2_model_options o = BLIP2_MODEL_OPTIONS_INIT;
     blip2_dataset_options d = BLIP2_DATASET_OPTIONS_INIT;
+    blip2_model_info info = {.size = sizeof info};
     o.dtype = BLIP2_DTYPE_BF16;
     d.csv = j->s->data;
     d.images = j->s->images;
     d.limit = j->s->rows;
     blip2_status s = blip2_model_open(j->device, j->s->model, &o, &j->wide, err);
+    if (s == BLIP2_OK) blip2_model_get_info(j->wide, &info);
+    if (info.int8_tensors + info.int4_tensors)
+        return fail_with(err, BLIP2_ERR_DATA, "%s: is quantised already: start from the wide model",
+                         j->s->model);
     if (s == BLIP2_OK && d.csv) s = blip2_dataset_open(&d, &j->data, err);
     if (s == BLIP2_OK && d.csv) s = session_on(j->wide, &j->asks, err);
-    if (s == BLIP2_OK) s = blip2_model_kinds(j->wide, j->dtype, j->kind, KINDS, &j->kinds, err);
+    if (s == BLIP2_OK) s = blip2_model_kinds(j->wide, j->dtype, j->keep, j->kind, KINDS, &j->kinds, err);
     if (s == BLIP2_OK && j->kinds > KINDS) j->kinds = KINDS;
     return s;
 }
@@ -82,14 +87,6 @@ static blip2_status measure(const job *j, const blip2_model *narrow, blip2_drift
     return s;
 }
 
-static bool word_in(const char *list, const char *word)
-{
-    const size_t n = strlen(word);
-    for (const char *p = list; *p; p += strcspn(p, ","), p += *p == ',')
-        if (strcspn(p, ",") == n && !strncmp(p, word, n)) return true;
-    return false;
-}
-
 static void add_word(char *list, size_t size, const char *word)
 {
     const size_t n = strlen(list);
@@ -99,8 +96,9 @@ static void add_word(char *list, size_t size, const char *word)
 /* What kind i costs alone: every other one is kept wide. */
 static blip2_status measure_kind(const job *j, int i, blip2_drift *sum, blip2_error *err)
 {
-    char others[KINDS * 33 + 512] = "";
+    char others[sizeof j->keep + KINDS * 33];
     blip2_model *narrow = NULL;
+    snprintf(others, sizeof others, "%s", j->keep);
     for (int k = 0; k < j->kinds; k++)
         if (k != i) add_word(others, sizeof others, j->kind[k].name);
     blip2_status s = open_narrow(j, others, &narrow, err);
@@ -127,21 +125,19 @@ static void print_row(const job *j, int i, const blip2_drift *d)
 
 static blip2_status decide(job *j, blip2_error *err)
 {
-    const char *given = j->s->keep ? j->s->keep : j->data ? "" : BLIP2_KEEP_WIDE;
     blip2_status s = BLIP2_OK;
-    snprintf(j->keep, sizeof j->keep, "%s", given);
+    char costly[sizeof j->keep] = "";
     printf("%-20s %7s %12s %11s", "matrices", "tensors", "parameters", "of weights");
     if (j->data) printf("  %11s %9s %9s %9s", "nats/token", "rms", "largest", "same");
     printf("\n");
     for (int i = 0; s == BLIP2_OK && i < j->kinds; i++) {
         blip2_drift d = BLIP2_DRIFT_INIT;
         if (j->data) s = measure_kind(j, i, &d, err);
-        j->stays_wide[i] = word_in(given, j->kind[i].name) ||
-                           (j->data && !(d.kl <= j->s->most * (double)(d.tokens ? d.tokens : 1)));
-        if (j->stays_wide[i] && !word_in(j->keep, j->kind[i].name))
-            add_word(j->keep, sizeof j->keep, j->kind[i].name);
+        j->stays_wide[i] = j->data && !(d.kl <= j->s->most * (double)(d.tokens ? d.tokens : 1));
+        if (j->stays_wide[i]) add_word(costly, sizeof costly, j->kind[i].name);
         if (s == BLIP2_OK) print_row(j, i, &d);
     }
+    if (costly[0]) add_word(j->keep, sizeof j->keep, costly);
     return s;
 }
 
@@ -176,6 +172,7 @@ int quantise(const program *p, const settings *s, blip2_device *d)
     j->p = p;
     j->s = s;
     j->device = d;
+    snprintf(j->keep, sizeof j->keep, "%s", s->keep ? s->keep : s->data ? "" : BLIP2_KEEP_WIDE);
     j->dtype = !strcmp(s->dtype, "int4") ? BLIP2_DTYPE_INT4 : BLIP2_DTYPE_INT8;
     blip2_status st = open_all(j, &err);
     if (st == BLIP2_OK) st = decide(j, &err);

@@ -110,6 +110,7 @@ static int check_quantise(const program *p, const settings *s)
     if (!quantises(s)) return narrow ? usage_error(p, "--dtype %s: see quantise", s->dtype) : -1;
     if (s->adapter) return usage_error(p, "quantise: takes no --adapter; see merge");
     if (!narrow) return usage_error(p, "quantise: --dtype int8 or int4 is missing");
+    if (s->keep && strlen(s->keep) > 1024) return usage_error(p, "--keep: more than 1024 characters");
     if (!s->data != !s->images) return usage_error(p, "quantise: --data and --images belong together");
     return -1;
 }

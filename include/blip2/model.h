@@ -35,8 +35,9 @@ typedef struct blip2_model_options {
     {                                                                                                        \
         sizeof(blip2_model_options), BLIP2_DTYPE_FILE, NULL                                                  \
     }
-/* Flan-T5's wo has outliers that 8 bits lose; lm_head and the Q-Former are small, and close to the answer. */
-#define BLIP2_KEEP_WIDE "wo,lm_head,qformer"
+/* Flan-T5's wo has outliers that 8 bits lose; lm_head is close to the answer; the Q-Former and its projection
+ * are small, and may be wanted for training. */
+#define BLIP2_KEEP_WIDE "wo,lm_head,qformer,language_projection"
 
 /* dir: config.json, model.safetensors (or index and shards), preprocessor_config.json, tokenizer files; a
  * cache snapshot of links is fine. Matrices in f32 or bf16 are used where they lie in the mapped file.
@@ -58,18 +59,18 @@ typedef struct blip2_model_info {
     int int8_tensors, int4_tensors; /* matrices in memory in these formats */
 } blip2_model_info;
 BLIP2_API void blip2_model_get_info(const blip2_model *m, blip2_model_info *info); /* set info->size first */
-/* Matrices that could be quantised, by the name that `keep` knows them by ("qkv", "wo", "qformer"). */
+/* Matrices that would be quantised, by a name that `keep` knows them by ("qkv", "wo", "qformer"). */
 typedef struct blip2_matrix_kind {
     char name[32];
     int tensors;
     int64_t parameters;
     double error; /* of their weights in the format asked for: rms of the change, relative to their rms */
 } blip2_matrix_kind;
-/* Fills up to `capacity` kinds, *count = how many there are. dtype: INT8 or INT4. Quantises everything
- * once: takes seconds for a large model. */
+/* Fills up to `capacity` kinds, *count = how many there are. dtype: INT8 or INT4; keep as in the options.
+ * Quantises everything once: takes seconds for a large model. */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype,
-                                                          blip2_matrix_kind *kinds, int capacity, int *count,
-                                                          blip2_error *err);
+                                                          const char *keep, blip2_matrix_kind *kinds,
+                                                          int capacity, int *count, blip2_error *err);
 /* The model's tokenizer, or NULL when the folder has none. Lives as long as the model. */
 BLIP2_API const blip2_tokenizer *blip2_model_tokenizer(const blip2_model *m);
 

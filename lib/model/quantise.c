@@ -170,6 +170,13 @@ bool b2_may_quantise(const b2_net *n, const b2_param_ref *r, b2_dtype type)
     return type == B2_I8 || r->param->cols % B2_I4_GROUP == 0;
 }
 
+bool b2_wants_quantising(const b2_net *n, const b2_param_ref *r, b2_dtype type, const char *keep)
+{
+    const b2_param *p = r->param;
+    return p->p && p->p != n->shared.p && p->type < B2_I8 && b2_may_quantise(n, r, type) &&
+           !b2_name_listed(r->name, keep ? keep : BLIP2_KEEP_WIDE);
+}
+
 static bool listed(const char *word, size_t n, const char *list)
 {
     for (const char *p = list ? list : ""; *p; p += strcspn(p, ","), p += *p == ',')
@@ -231,8 +238,8 @@ static blip2_status change_of(const blip2_model *m, const b2_param *p, b2_dtype 
     return s;
 }
 
-blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype, blip2_matrix_kind *kinds,
-                               int capacity, int *count, blip2_error *err)
+blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype, const char *keep,
+                               blip2_matrix_kind *kinds, int capacity, int *count, blip2_error *err)
 {
     const b2_dtype type = dtype == BLIP2_DTYPE_INT8 ? B2_I8 : B2_I4;
     b2_change sums[64] = {{0, 0}};
@@ -243,7 +250,7 @@ blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype, blip2_ma
                        "blip2_model_kinds: a model, room and int8 or int4 are wanted");
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param_ref *r = &m->net->ref[i];
-        if (!b2_may_quantise(m->net, r, type) || r->param->p == m->net->shared.p) continue;
+        if (!b2_wants_quantising(m->net, r, type, keep)) continue;
         b2_kind_of(r, name, sizeof name);
         const int at = kind_index(kinds, capacity < 64 ? capacity : 64, &n, name);
         if (at < 0) continue;

@@ -21,6 +21,8 @@ blip2_status b2_quantise(b2_pool *pool, const b2_param *from, const b2_param *to
 /* Can this tensor be stored as `type`? Linear layers' weights, the patch embedding aside; int4: whole
  * groups. */
 bool b2_may_quantise(const b2_net *n, const b2_param_ref *r, b2_dtype type);
+/* May it, is it there, wide, no twin of the embedding, and not listed in `keep` (NULL: BLIP2_KEEP_WIDE)? */
+bool b2_wants_quantising(const b2_net *n, const b2_param_ref *r, b2_dtype type, const char *keep);
 /* Is one of the names in `list` ("wo,lm_head") a part of the tensor's name between dots? */
 bool b2_name_listed(const char *tensor, const char *list);
 /* The kind a tensor is reported under, a name for such a list: "qformer", else its module's last name. */

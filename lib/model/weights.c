@@ -263,10 +263,7 @@ static blip2_status quantise(blip2_model *m, const blip2_model_options *o, blip2
     const b2_dtype type = o->dtype == BLIP2_DTYPE_INT8 ? B2_I8 : B2_I4;
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param_ref *r = &m->net->ref[i];
-        if (!r->param->p || r->param->p == m->net->shared.p || r->param->type >= B2_I8) continue;
-        if (!b2_may_quantise(m->net, r, type)) continue;
-        if (b2_name_listed(r->name, o->keep ? o->keep : BLIP2_KEEP_WIDE)) continue;
-        B2_TRY(change_type(m, r, type, e));
+        if (b2_wants_quantising(m->net, r, type, o->keep)) B2_TRY(change_type(m, r, type, e));
     }
     return BLIP2_OK;
 }

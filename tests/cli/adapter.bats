@@ -40,7 +40,7 @@ lora=$golden/old/adapter
     need_whole_build
     ask() { "$bin/vqa" --json --image "$golden/images/a.png" --question "which colour?" x --max-new-tokens 8 "$@"; }
     run_status 0 "$bin/adapter" quantise --model "$model" --output q8 --dtype int8
-    said "kept bf16: wo,lm_head,qformer"
+    said "kept bf16: wo,lm_head,qformer,language_projection"
     grep -a -q '"dtype":"I8"' q8/model.safetensors
     run_status 0 "$bin/adapter" info --model q8
     said "matrices int8"
@@ -79,6 +79,11 @@ lora=$golden/old/adapter
     said "belongs to quantise"
     run_status 2 "$bin/adapter" quantise --model x --adapter z --output y --dtype int8
     need_whole_build
+    run_status 1 "$bin/adapter" quantise --model "$model" --output y --dtype int8 --keep vision_model,language_model,qformer,language_projection
+    said "nothing is left to quantise"
+    run_status 0 "$bin/adapter" quantise --model "$model" --output narrow --dtype int8
+    run_status 3 "$bin/adapter" quantise --model narrow --output y --dtype int8
+    said "quantised already"
     run_status 3 "$bin/adapter" quantise --model nowhere --output y --dtype int8
 }
 

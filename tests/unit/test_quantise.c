@@ -242,13 +242,13 @@ static void test_kinds(void **state)
     int n = 0, seen = 0;
     (void)state;
     small_model_open(&s, 1, BLIP2_DTYPE_FILE);
-    if (blip2_model_kinds(s.model, BLIP2_DTYPE_INT8, k, 64, &n, &e)) fail_msg("%s", e.text);
+    if (blip2_model_kinds(s.model, BLIP2_DTYPE_INT8, "", k, 64, &n, &e)) fail_msg("%s", e.text);
     for (int i = 0; i < n; i++) {
         seen += !strcmp(k[i].name, "qformer") || !strcmp(k[i].name, "wo") || !strcmp(k[i].name, "qkv");
         assert_true(k[i].tensors > 0 && k[i].parameters > 0 && k[i].error > 1e-4 && k[i].error < 0.03);
     }
     assert_int_equal(seen, 3);
-    assert_int_equal(blip2_model_kinds(s.model, BLIP2_DTYPE_F32, k, 64, &n, &e), BLIP2_ERR_ARGUMENT);
+    assert_int_equal(blip2_model_kinds(s.model, BLIP2_DTYPE_F32, "", k, 64, &n, &e), BLIP2_ERR_ARGUMENT);
     small_model_close(&s);
 }
 
