@@ -1,5 +1,6 @@
 /* Attention forward, a task for each head of each item; body of attention_tmpl_<isa>.c. Few query rows
  * read keys and values as they lie; many pack both once and go through the matrix tile, in blocks of rows. */
+#include "kernels/append.h"
 #include "kernels/cpu/attention_common.h"
 
 enum { FEW = 3, HELD = 4 }; /* query rows that count as few; vectors of a context row kept in registers */
@@ -180,6 +181,13 @@ void TIER_FN(attn_fwd)(b2_queue *q, void *ctx, float *lse, const b2_attn *a, voi
 {
     fwd_job j = {.q = q, .a = a, .ctx = ctx, .lse = lse, .ws = ws, .each = rooms_size(a)};
     if (a->tq > 0) b2_pool_run(q->pool, (int64_t)a->batch * a->heads, fwd_task, &j);
+}
+
+void TIER_FN(attn_append)(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld,
+                          int k0, int v0, const b2_attn *a, void *ws)
+{
+    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a);
+    TIER_FN(attn_fwd)(q, ctx, NULL, a, ws);
 }
 
 size_t TIER_FN(attn_fwd_ws)(const b2_attn *a, int threads)

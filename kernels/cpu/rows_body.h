@@ -186,17 +186,6 @@ void F32_FN(tile_bwd)(b2_queue *q, float *dx, const float *dy, int copies, int64
     b2_pool_run(q->pool, spans(n), tile_bwd_task, &j);
 }
 
-void F32_FN(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
-                       const int32_t *pos, int batch, int cap, int cols)
-{
-    (void)q;
-    for (int b = 0; b < batch; b++, kv += ld) {
-        const size_t row = ((size_t)b * (size_t)cap + (size_t)pos[b]) * (size_t)cols;
-        copy_floats(kcache + row, kv + k0, (size_t)cols);
-        copy_floats(vcache + row, kv + v0, (size_t)cols);
-    }
-}
-
 /* ---- relative position bias: little work, once a step: the bucket is found once for all heads ---------- */
 
 /* T5Attention._relative_position_bucket (transformers): half the buckets exact, the rest logarithmic. */

@@ -98,10 +98,28 @@ __device__ static inline float one_block_max(float x, float *room)
     return x;
 }
 
+/* A step's own key and value, which go into the caches first; kcache NULL: none. */
+struct attn_fresh {
+    float *kcache, *vcache;
+    const float *kv;
+    int ld, k0, v0;
+    /* This block's head of them; no other block reads or writes those columns of the item. */
+    __device__ void put(const b2_attn &a, int b, int h) const
+    {
+        const int64_t row = ((int64_t)b * a.krows + a.qpos[b]) * a.heads * a.dim + h * a.dim;
+        const float *from = kv + (int64_t)b * ld + h * a.dim;
+        for (int d = threadIdx.x; d < a.dim; d += blockDim.x) {
+            kcache[row + d] = from[k0 + d];
+            vcache[row + d] = from[v0 + d];
+        }
+        __syncthreads();
+    }
+};
+
 /* Reads k and v of the visible keys once: 8 keys dim bytes a head bound it. */
 template <class T>
 __global__ void __launch_bounds__(ONE_THREADS)
-    attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step)
+    attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step, attn_fresh fresh)
 {
     DYN_SHARED(float, p); /* a score a key, then parts of the result */
     SHARED_ARR(float, room, 32);
@@ -109,6 +127,7 @@ __global__ void __launch_bounds__(ONE_THREADS)
     const attn_view view = attn_look(a, step, b, h);
     const int keys = attn_keys(a, view, 0);
     float top = -INFINITY, sum = 0.0f;
+    if (fresh.kcache) fresh.put(a, b, h);
     for (int j0 = 0; j0 < keys; j0 += ONE_THREADS / ONE_LANES) {
         const int j = j0 + t / ONE_LANES;
         float dot = 0.0f;
@@ -165,12 +184,18 @@ static void attn_rounded(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
         attn_mma_tiles<16>(q, ctx, lse, a);
 }
 
+template <class T>
+static void attn_one(b2_queue *q, void *ctx, float *lse, const b2_attn *a, const attn_fresh &fresh)
+{
+    k_launch(q, (attn_one_kernel<T>), dim3(a->heads, a->batch), ONE_THREADS, (size_t)a->tk * sizeof(float),
+             (T *)ctx, lse, *a, b2_cuda_step(q), fresh);
+}
+
 template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
 {
     (void)ws;
     if (a->tq == 1) {
-        k_launch(q, (attn_one_kernel<T>), dim3(a->heads, a->batch), ONE_THREADS,
-                 (size_t)a->tk * sizeof(float), (T *)ctx, lse, *a, b2_cuda_step(q));
+        attn_one<T>(q, ctx, lse, a, attn_fresh{NULL, NULL, NULL, 0, 0, 0});
         return;
     }
     if (attn_rounds<T>(a)) {
@@ -186,6 +211,13 @@ template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, cons
     }
     attn_tiles<4, T>(q, ctx, lse, a);
 }
+template <class T>
+static void attn_append(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld, int k0,
+                        int v0, const b2_attn *a, void *ws)
+{
+    (void)ws;
+    attn_one<T>(q, ctx, NULL, a, attn_fresh{kcache, vcache, kv, ld, k0, v0});
+}
 static size_t attn_fwd_ws(const b2_attn *a, int threads)
 {
     (void)a, (void)threads;
@@ -193,4 +225,8 @@ static size_t attn_fwd_ws(const b2_attn *a, int threads)
 }
 
 K_EXPORT(attn_fwd, (b2_queue * q, void *ctx, float *lse, const b2_attn *a, void *ws), (q, ctx, lse, a, ws))
+K_EXPORT(attn_append,
+         (b2_queue * q, void *ctx, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+          const b2_attn *a, void *ws),
+         (q, ctx, kcache, vcache, kv, ld, k0, v0, a, ws))
 K_EXPORT_WS(attn_fwd_ws, (const b2_attn *a, int threads), (a, threads))

@@ -167,22 +167,6 @@ __global__ void __launch_bounds__(ROW_THREADS)
     dx[i] = sum;
 }
 
-/* An item a block, keys or values by blockIdx.y; 8 bytes an element. */
-template <int V>
-__global__ void __launch_bounds__(ROW_THREADS)
-    kv_append_kernel(float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
-                     const int32_t *pos, int cap, int cols)
-{
-    float *to = (blockIdx.y ? vcache : kcache) + ((int64_t)blockIdx.x * cap + pos[blockIdx.x]) * cols;
-    const float *from = kv + (int64_t)blockIdx.x * ld + (blockIdx.y ? v0 : k0);
-#pragma unroll 4
-    for (int c = threadIdx.x * V; c < cols; c += ROW_THREADS * V) {
-        float v[V];
-        k_get<V>(v, from + c);
-        k_put<V>(to + c, v);
-    }
-}
-
 /* T5Attention._relative_position_bucket: half the buckets exact, the rest logarithmic; `octave` is
  * log(max_distance/exact). */
 __device__ static int bucket(int relative, int buckets, float octave, int bidirectional)
@@ -324,19 +308,6 @@ template <class T> static void tile_bwd(b2_queue *q, float *dx, const float *dy,
 }
 
 template <class T>
-static void kv_append(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
-                      const int32_t *pos, int batch, int cap, int cols)
-{
-    const dim3 grid((unsigned)batch, 2);
-    if (cols % 4 == 0 && ld % 4 == 0 && k_fits<4>(kcache, vcache, kv + k0, kv + v0))
-        k_launch(q, kv_append_kernel<4>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap,
-                 cols);
-    else
-        k_launch(q, kv_append_kernel<1>, grid, ROW_THREADS, 0, kcache, vcache, kv, ld, k0, v0, pos, cap,
-                 cols);
-}
-
-template <class T>
 static void relbias_fwd(b2_queue *q, float *bias, const float *table, int heads, int buckets,
                         int max_distance, int bidirectional, int zero, int n)
 {
@@ -377,10 +348,6 @@ K_EXPORT(vit_embed_bwd,
          (q, dpatches, dcls, dpos, dx, batch, n, cols))
 K_EXPORT(tile_fwd, (b2_queue * q, float *y, const float *x, int copies, int64_t n), (q, y, x, copies, n))
 K_EXPORT(tile_bwd, (b2_queue * q, float *dx, const float *dy, int copies, int64_t n), (q, dx, dy, copies, n))
-K_EXPORT(kv_append,
-         (b2_queue * q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
-          const int32_t *pos, int batch, int cap, int cols),
-         (q, kcache, vcache, kv, ld, k0, v0, pos, batch, cap, cols))
 K_EXPORT(relbias_fwd,
          (b2_queue * q, float *bias, const float *table, int heads, int buckets, int max_distance,
           int bidirectional, int zero, int n),

@@ -1,6 +1,7 @@
 /* Reference of attention: one query row of one head at a time, its probabilities in a row of scratch. */
 #include <math.h>
 #include "base/rng.h"
+#include "kernels/append.h"
 #include "kernels/act.h"
 
 /* One query row of one head. */
@@ -101,6 +102,13 @@ void B2_REF(attn_fwd)(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void
             }
         }
     }
+}
+
+void B2_REF(attn_append)(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld,
+                         int k0, int v0, const b2_attn *a, void *ws)
+{
+    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a);
+    B2_REF(attn_fwd)(q, ctx, NULL, a, ws);
 }
 
 size_t B2_REF(attn_fwd_ws)(const b2_attn *a, int threads)
@@ -212,19 +220,6 @@ void B2_REF(relbias_bwd)(b2_queue *q, float *dtable, const float *dbias, int hea
         for (int c = 0; c < n; c++) {
             dtable[bucket(c - zero, buckets, max_distance, bidirectional) * heads + h] +=
                 dbias[(int64_t)h * n + c];
-        }
-    }
-}
-
-void B2_REF(kv_append)(b2_queue *q, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
-                       const int32_t *pos, int batch, int cap, int cols)
-{
-    (void)q;
-    for (int b = 0; b < batch; b++, kv += ld) {
-        const int64_t row = ((int64_t)b * cap + pos[b]) * cols;
-        for (int c = 0; c < cols; c++) {
-            kcache[row + c] = kv[k0 + c];
-            vcache[row + c] = kv[v0 + c];
         }
     }
 }

@@ -56,7 +56,6 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
     const int rows = x->rows, inner = m->heads * m->dim;
     b2_tensor q3 = b2_scratch(p->q, B2_F32, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
     b2_linear_fwd(p, &m->qkv, NULL, &q3, h, rows, 1.0f, 0.0f);
-    b2_kv_append(p->q, &kv->k, &kv->v, &q3, inner, 2 * inner, on_device(s, s->pos), rows, s->tdec);
     const b2_attn a = {.q = q3.p,
                        .k = kv->k.p,
                        .v = kv->v.p,
@@ -75,7 +74,7 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
                        .bias0 = s->tdec - 1,
                        .klen = on_device(s, s->seen),
                        .qpos = on_device(s, s->pos)};
-    b2_attention(p->q, &ctx, NULL, &a);
+    b2_attention_append(p->q, &ctx, &kv->k, &kv->v, &q3, inner, 2 * inner, &a);
     b2_linear_fwd(p, &m->o, NULL, x, &ctx, rows, 1.0f, 1.0f);
 }
 

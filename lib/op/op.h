@@ -55,8 +55,10 @@ void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distanc
                 int zero, int n);
 void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int max_distance,
                     bool bidirectional, int zero, int n);
-void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0,
-                  const int32_t *pos, int batch, int cap);
+/* A decoder's step, see attn_append: the new keys and values, columns k0.. and v0.. of kv, go into the
+ * caches k and v at a->qpos; then one query an item. */
+void b2_attention_append(b2_queue *q, b2_tensor *ctx, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0,
+                         int v0, const b2_attn *a);
 
 /* ---- embedding, patches ---- */
 void b2_embed(b2_queue *q, b2_tensor *y, const b2_param *table, const b2_tensor *image, const int32_t *ids);

@@ -69,15 +69,22 @@ void b2_relbias_bwd(b2_queue *q, const float *dbias, const b2_param *table, int 
     b2_op_end(&o, &out);
 }
 
-void b2_kv_append(b2_queue *q, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0, int v0,
-                  const int32_t *pos, int batch, int cap)
+void b2_attention_append(b2_queue *q, b2_tensor *ctx, b2_tensor *k, b2_tensor *v, const b2_tensor *kv, int k0,
+                         int v0, const b2_attn *a)
 {
     b2_op o;
-    const bool ok = b2_same(k, v) && kv->rows >= batch && k->rows >= batch * cap && b2_f32(kv) && b2_f32(k) &&
-                    b2_dense(k) && b2_dense(v) && k0 + k->cols <= kv->cols && v0 + k->cols <= kv->cols;
-    if (!b2_op_begin(&o, q, "kv_append", ok, "cache %dx%d, kv %dx%d", k->rows, k->cols, kv->rows, kv->cols) ||
-        !b2_op_launch(&o))
+    const int cols = a->heads * a->dim;
+    const bool ok = sane(a) && b2_same(k, v) && k->cols == cols && kv->rows >= a->batch &&
+                    k->rows >= a->batch * a->krows && b2_f32(kv) && b2_f32(k) && b2_dense(k) && b2_dense(v) &&
+                    k0 + cols <= kv->cols && v0 + cols <= kv->cols && a->tq == 1 && a->qpos && !a->kvrow &&
+                    a->k == k->p && a->v == v->p && a->ldk == cols && a->ldv == cols &&
+                    b2_is(ctx, a->batch, cols);
+    if (!b2_op_begin(&o, q, "attn_append", ok, "%d items, %d heads of %d, cache %dx%d, kv %dx%d", a->batch,
+                     a->heads, a->dim, k->rows, k->cols, kv->rows, kv->cols))
         return;
-    q->k[B2_F32]->kv_append(q, k->p, v->p, kv->p, kv->ld, k0, v0, pos, batch, cap, k->cols);
-    b2_op_end(&o, NULL);
+    const b2_kernels *t = q->k[ctx->type];
+    void *ws = b2_op_ws(&o, t->attn_fwd_ws(a, q->threads));
+    if (!b2_op_launch(&o)) return;
+    t->attn_append(q, ctx->p, k->p, v->p, kv->p, kv->ld, k0, v0, a, ws);
+    b2_op_end(&o, ctx);
 }

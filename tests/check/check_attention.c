@@ -12,6 +12,7 @@ typedef struct attn {
     b2_attn a;
     const b2_step *step;
     ck_buf *q, *k, *v, *bias, *klen, *qpos, *kvrow; /* the last four or NULL */
+    int k0, v0;                                     /* of a step's own key and value in q's rows */
     ck_buf *ctx, *lse; /* outputs of the forward; lse: an input of the backward */
     ck_buf *dctx, *dq, *dk, *dv, *dbias;
 } attn;
@@ -297,6 +298,94 @@ static void forward_case(ck *c, const plan *p)
 
 static void check_fwd(ck *c) { every_plan(c, false, forward_case); }
 
+/* ---- a decoder's step ---------------------------------------------------------------------------------- */
+
+static void call_append(const b2_kernels *k, b2_queue *q, void *args, void *ws)
+{
+    attn *t = args;
+    k->attn_append(q, t->ctx->p, t->k->p, t->v->p, t->q->p, t->a.ldq, t->k0, t->v0, &t->a, ws);
+}
+
+/* The caches as they become, exactly; attention sees them so. */
+static void want_append(void *args)
+{
+    attn *t = args;
+    const b2_attn *a = &t->a;
+    const int width = a->heads * a->dim;
+    read_inputs(t);
+    for (int b = 0; b < a->batch; b++) {
+        const int64_t to = ((int64_t)b * a->krows + (int)at(t->qpos, b)) * width, from = (int64_t)b * a->ldq;
+        for (int d = 0; d < width; d++) {
+            t->k->was[to + d] = t->q->was[from + t->k0 + d];
+            t->v->was[to + d] = t->q->was[from + t->v0 + d];
+        }
+    }
+    for (int64_t i = 0; i < t->k->n; i++) {
+        ck_want(t->k, i, t->k->was[i], 0);
+        ck_want(t->v, i, t->v->was[i], 0);
+    }
+    for_each_row(t, want_ctx_row);
+}
+
+/* Caches of a few items at places of their own; in some all keys so far are seen, in some fewer. */
+static void append_case(ck *c, int batch, int heads, int dim, int cap, bool bias)
+{
+    const int width = heads * dim;
+    attn t = {.a = {.batch = batch,
+                    .heads = heads,
+                    .dim = dim,
+                    .tq = 1,
+                    .tk = cap,
+                    .krows = cap,
+                    .ldk = width,
+                    .ldv = width,
+                    .scale = bias ? 1 : (float)(1 / sqrt(dim))},
+              .step = &c->step};
+    b2_attn *a = &t.a;
+    const int64_t cells = (int64_t)batch * cap * width;
+    t.k0 = width + (c->bench ? 0 : ck_below(c, 5));
+    t.v0 = t.k0 + width;
+    a->ldq = t.v0 + width + (c->bench ? 0 : ck_below(c, 4));
+    t.qpos = ck_in(c, CK_I32, batch, 0);
+    t.klen = ck_in(c, CK_I32, batch, 0);
+    for (int b = 0; b < batch; b++) {
+        const int pos = c->bench ? cap - 1 : ck_below(c, cap);
+        ck_set(t.qpos, b, pos);
+        ck_set(t.klen, b, c->bench || ck_below(c, 4) ? pos + 1 : ck_below(c, pos + 2));
+    }
+    a->qpos = t.qpos->p, a->klen = t.klen->p;
+    if (bias) {
+        a->bias0 = cap - 1;
+        a->ldbias = 2 * cap - 1;
+        t.bias = ck_in(c, CK_F32, (int64_t)heads * a->ldbias, 2);
+        a->bias = t.bias->p;
+    }
+    t.q = ck_in(c, CK_F32, (int64_t)batch * a->ldq, bias ? 0.5 : 2);
+    t.k = ck_inout(c, CK_F32, 1, cells, cells, bias ? 0.5 : 2);
+    t.v = ck_inout(c, CK_F32, 1, cells, cells, 2);
+    a->q = t.q->p, a->k = t.k->p, a->v = t.v->p;
+    t.ctx = ck_out(c, CK_ACT, batch, width, width);
+    ck_call call = {.args = &t, .call = call_append, .ws = ws_fwd, .want = want_append};
+    call.flops = 4.0 * (double)width * seen_keys(a);
+    call.bytes = 4.0 * (double)width * (4.0 * batch + 2 * seen_keys(a));
+    snprintf(call.shape, sizeof call.shape, "%s%d x %d heads x %d, cache of %d%s",
+             c->bench ? "step.append " : "", batch, heads, dim, cap, bias ? " bias" : "");
+    ck_run(c, &call);
+}
+
+static void check_append(ck *c)
+{
+    static const int dims[] = {1, 7, 8, 24, 64, 88, 160};
+    if (c->bench) {
+        if (c->batch) append_case(c, c->batch, 32, 64, 20, true);
+        return;
+    }
+    append_case(c, 0, 2, 8, 3, false);
+    append_case(c, 1, 1, 1, 1, true);
+    for (int i = 0; i < 30; i++)
+        append_case(c, ck_size(c, 6), 1 + ck_below(c, 4), dims[ck_below(c, 7)], ck_size(c, 140), ck_flip(c));
+}
+
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
 static void call_bwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
@@ -424,6 +513,7 @@ static void check_bwd(ck *c) { every_plan(c, true, backward_case); }
  * 2^-8 of the sum of their terms' sizes; dbias has no part in that. */
 const ck_check ck_attention[] = {
     {"attn_fwd", "attn_fwd_ws", check_fwd, {LIMIT, LIMIT}},
+    {"attn_append", "attn_fwd_ws", check_append, {LIMIT, LIMIT}},
     {"attn_bwd", "attn_bwd_ws", check_bwd, {LIMIT, LIMIT}},
     {0},
 };

@@ -1,4 +1,4 @@
-/* Checks of what surrounds attention: relative position bias and the key-value cache. */
+/* Checks of what surrounds attention: relative position bias. */
 #include "harness.h"
 #include <math.h>
 #include <string.h>
@@ -105,59 +105,9 @@ static void check_bias(ck *c)
     }
 }
 
-typedef struct cache {
-    ck_buf *k, *v, *kv, *pos;
-    int batch, cap, cols, ld, k0, v0;
-} cache;
-
-static void call_append(const b2_kernels *k, b2_queue *q, void *args, void *ws)
-{
-    cache *t = args;
-    (void)ws;
-    k->kv_append(q, t->k->p, t->v->p, t->kv->p, t->ld, t->k0, t->v0, t->pos->p, t->batch, t->cap, t->cols);
-}
-
-static void want_append(void *args)
-{
-    cache *t = args;
-    for (int64_t i = 0; i < t->k->n; i++) {
-        ck_want(t->k, i, ck_was(t->k)[i], 0);
-        ck_want(t->v, i, ck_was(t->v)[i], 0);
-    }
-    for (int b = 0; b < t->batch; b++) {
-        const int64_t row = ((int64_t)b * t->cap + (int)ck_was(t->pos)[b]) * t->cols;
-        for (int64_t j = 0; j < t->cols; j++) {
-            ck_want(t->k, row + j, ck_was(t->kv)[(int64_t)b * t->ld + t->k0 + j], 0);
-            ck_want(t->v, row + j, ck_was(t->kv)[(int64_t)b * t->ld + t->v0 + j], 0);
-        }
-    }
-}
-
-static void check_append(ck *c)
-{
-    for (int i = 0; i < (c->bench ? 1 : 24); i++) {
-        cache t = {.batch = i == 0 ? 0 : ck_size(c, 9), .cap = ck_size(c, 40), .cols = ck_size(c, 300)};
-        if (c->bench) t = (cache){.batch = c->batch, .cap = 32, .cols = 2048};
-        t.k0 = c->bench ? 2048 : ck_below(c, 200);
-        t.v0 = t.k0 + t.cols;
-        t.ld = t.v0 + t.cols + (c->bench ? 0 : ck_below(c, 3));
-        const int64_t n = (int64_t)t.batch * t.cap * t.cols;
-        t.k = ck_inout(c, CK_F32, 1, n, n, 1);
-        t.v = ck_inout(c, CK_F32, 1, n, n, 1);
-        t.kv = ck_in(c, CK_F32, (int64_t)t.batch * t.ld, 1);
-        t.pos = ck_in(c, CK_I32, t.batch, 0);
-        for (int b = 0; b < t.batch; b++) ck_set(t.pos, b, ck_below(c, t.cap));
-        ck_call call = {
-            .args = &t, .call = call_append, .want = want_append, .bytes = 16.0 * t.batch * t.cols};
-        snprintf(call.shape, sizeof call.shape, "%d items, %d rows of %d", t.batch, t.cap, t.cols);
-        ck_run(c, &call);
-    }
-}
-
-/* Copies are exact; the table's gradient is a sum of up to 600 values in f32. */
+/* The table's gradient is a sum of up to 600 values in f32. */
 const ck_check ck_cache[] = {
     {"relbias_fwd", NULL, check_bias, {0, 0}},
     {"relbias_bwd", NULL, check_bias, {1e-6, 1e-6}},
-    {"kv_append", NULL, check_append, {0, 0}},
     {0},
 };
