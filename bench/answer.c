@@ -44,7 +44,8 @@ static blip2_status round_of(blip2_session *s, const options *o, times *t, blip2
     const int rows = s->net->c.qf.queries + o->prompt;
     fill(s, o);
     double at = bench_now();
-    b2_session_images(s, o->images, -1, NULL);
+    b2_session_images(s, s->pixels, o->images, -1, NULL);
+    b2_session_fetch_tokens(s, o->images);
     B2_TRY(b2_queue_finish(&s->q, e));
     t->image = best(t->image, bench_now() - at);
     at = bench_now();

@@ -14,7 +14,7 @@ static b2_tensor on_device_f32(const blip2_session *s, const float *host, int ro
     return b2_view_f32(on_device(s, host), rows, cols);
 }
 
-void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps)
+void b2_session_images(blip2_session *s, const float *pixels, int n, int adapter, const b2_taps *taps)
 {
     b2_pass p = s->pass;
     const b2_config *c = &s->net->c;
@@ -23,10 +23,16 @@ void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps
         for (int i = 0; i < n; i++) s->which[i] = s->trained_net ? 0 : adapter;
     }
     push(s, s->which, (size_t)n);
-    push(s, s->pixels, (size_t)n * 3 * (size_t)c->vit.image * (size_t)c->vit.image);
+    push(s, pixels, (size_t)n * 3 * (size_t)c->vit.image * (size_t)c->vit.image);
     p.which = on_device(s, s->which);
-    b2_image_infer(&p, s->net, on_device(s, s->pixels), n, &out, taps);
-    b2_twin_pull(&s->q, &s->twin, s->tokens, count_of(&out) * sizeof(float));
+    b2_image_infer(&p, s->net, on_device(s, pixels), n, &out, taps);
+}
+
+void b2_session_fetch_tokens(blip2_session *s, int n)
+{
+    const b2_config *c = &s->net->c;
+    const size_t count = (size_t)n * (size_t)c->qf.queries * (size_t)c->t5.d;
+    b2_twin_pull(&s->q, &s->twin, s->tokens, count * sizeof(float));
 }
 
 void b2_session_prefill(blip2_session *s, int rows, int t)

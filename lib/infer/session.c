@@ -49,7 +49,8 @@ static void take_twins(blip2_session *s)
     s->chosen = take_ids(s, 2 * b);
     s->logp = (float *)(void *)(s->chosen + b);
     s->feats = take_floats(s, b * c->qf.queries, c->t5.d);
-    s->pixels = take_floats(s, s->images, 3 * c->vit.image * c->vit.image);
+    s->sets = b2_device_is_host(s->model->device) ? 1 : 2;
+    s->pixels = take_floats(s, s->sets * s->images, 3 * c->vit.image * c->vit.image);
     s->tokens = take_floats(s, s->images * c->qf.queries, c->t5.d);
 }
 
@@ -74,7 +75,7 @@ static void take_state(blip2_session *s)
 /* The largest steps this session will ever take. */
 static void largest_steps(blip2_session *s)
 {
-    b2_session_images(s, s->images, -1, NULL);
+    b2_session_images(s, s->pixels, s->images, -1, NULL);
     b2_session_prefill(s, s->batch, s->tenc);
     b2_session_decode(s, s->batch, s->tenc, s->tdec - 1);
 }

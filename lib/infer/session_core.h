@@ -51,7 +51,8 @@ struct blip2_session {
     int32_t *which, *enc_len, *enc_ids, *ids, *pos, *seen, *forbid, *chosen;
     float *logp;
     float *feats;  /* [batch*queries, d] image tokens of the rows */
-    float *pixels; /* [images, 3*S*S] */
+    float *pixels; /* [sets][images, 3*S*S] */
+    int sets;      /* on a GPU two: one is filled while pictures in the other are encoded */
     float *tokens; /* [images*queries, d] fresh features */
     b2_answer_store answers;
 };
@@ -64,8 +65,10 @@ void b2_session_decode(blip2_session *s, int rows, int t, int at);
 void b2_session_choose(blip2_session *s, int rows);
 /* Both, as one recording where the device records. */
 void b2_session_next(blip2_session *s, int rows, int t, int at);
-/* Images already in s->pixels → s->tokens. adapter: bound index or -1. taps point where the kernels run. */
-void b2_session_images(blip2_session *s, int n, int adapter, const b2_taps *taps);
+/* Images already in `pixels`, one of the sets → s->tokens, when they are fetched: what was pushed must
+ * stay till then. adapter: bound index or -1. taps point where the kernels run. */
+void b2_session_images(blip2_session *s, const float *pixels, int n, int adapter, const b2_taps *taps);
+void b2_session_fetch_tokens(blip2_session *s, int n); /* waits */
 
 /* What a traced generation collects; NULL members are not wanted. */
 typedef struct b2_trace_sink {

@@ -86,7 +86,8 @@ static blip2_status run(blip2_session *s, const blip2_image *image, const blip2_
     b2_trace_sink sink = {.encoder = t[ENCODER].data, .logits = t[LOGITS].data};
     B2_TRY(b2_preprocess_run(&s->model->prep, image, s->pixels, e));
     memcpy(t[PIXELS].data, s->pixels, count(&t[PIXELS]) * sizeof(float));
-    b2_session_images(s, 1, r.adapter, &taps);
+    b2_session_images(s, s->pixels, 1, r.adapter, &taps);
+    b2_session_fetch_tokens(s, 1);
     for (int i = VIT; i <= PROJECTION; i++)
         b2_download(&s->q, t[i].data, t[i].run, count(&t[i]) * sizeof(float));
     B2_TRY(b2_queue_finish(&s->q, e));

@@ -186,7 +186,8 @@ static void encode_pictures(rig *k)
                           .qformer = room(k, (size_t)n_qf * 4),
                           .projection = room(k, (size_t)n_proj * 4)};
     load_pictures(k, k->session->pixels, each);
-    b2_session_images(k->session, 2, -1, &taps);
+    b2_session_images(k->session, k->session->pixels, 2, -1, &taps);
+    b2_session_fetch_tokens(k->session, 2);
     float *vit = get(k, taps.vit, n_vit), *qf = get(k, taps.qformer, n_qf),
           *proj = get(k, taps.projection, n_proj);
     expect(k, "vit", 0, n_vit, vit);
