@@ -118,7 +118,7 @@ struct attn_fresh {
 
 /* Reads k and v of the visible keys once: 8 keys dim bytes a head bound it. */
 template <class T>
-__global__ void __launch_bounds__(ONE_THREADS)
+__global__ void __launch_bounds__(ONE_THREADS, 8)
     attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step, attn_fresh fresh)
 {
     DYN_SHARED(float, p); /* a score a key, then parts of the result */

@@ -1,7 +1,8 @@
 /* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and
  * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old), EMU_DRIVER
  * (12080: one for CUDA 12.8) and EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost)
- * shape it. */
+ * shape it. EMU_LATE=1: streams do all they are given as late as they may, when somebody waits; what the
+ * host changes before that, copies find changed. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
 #include <chrono>
@@ -76,15 +77,35 @@ static struct {
     long launches, replays, replayed;
 } counts;
 
+/* What streams still have to do (EMU_LATE), one after the other: one list will do for all of them. */
+static std::vector<std::shared_ptr<emu_recorded>> &late()
+{
+    static std::vector<std::shared_ptr<emu_recorded>> list;
+    return list;
+}
+static bool is_late() { return setting("EMU_LATE", 0) != 0; }
+static void catch_up()
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    std::vector<std::shared_ptr<emu_recorded>> list;
+    list.swap(late());
+    for (auto &r : list) r->run();
+}
+
+/* True: `what` is recorded, or waits for its time, and is not the caller's any more. */
 bool emu_note(emu_recorded *what)
 {
-    if (!recording) {
-        counts.launches++;
-        delete what;
-        return false;
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    if (recording) {
+        recording->list.emplace_back(what);
+        return true;
     }
-    recording->list.emplace_back(what);
-    return true;
+    counts.launches++;
+    if (is_late())
+        late().emplace_back(what);
+    else
+        delete what;
+    return is_late();
 }
 
 struct noted : emu_recorded {
@@ -92,6 +113,17 @@ struct noted : emu_recorded {
     explicit noted(std::function<void()> f) : what(std::move(f)) {}
     void run() override { what(); }
 };
+/* Something else than a launch that a stream does: noted, kept for later, or done. */
+static void stream_does(std::function<void()> f)
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    if (recording)
+        recording->list.push_back(std::make_shared<noted>(f));
+    else if (is_late())
+        late().push_back(std::make_shared<noted>(f));
+    else
+        f();
+}
 
 /* EMU_REPORT: a file that gets the counts when the program ends. */
 __attribute__((destructor)) static void report()
@@ -208,6 +240,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 cudaError_t cudaFree(void *p)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    catch_up(); /* it waits for all work */
     for (int i = 0; p && i < gpu.blocks; i++) {
         if (gpu.base + gpu.block[i].at != p || !gpu.block[i].used) continue;
         gpu.block[i].used = false;
@@ -224,6 +257,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 }
 cudaError_t cudaFreeHost(void *p)
 {
+    catch_up();
     free(p);
     return cudaSuccess;
 }
@@ -262,30 +296,25 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes)
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
+    (void)s;
     const cudaError_t code = lost();
-    if (code) return code;
-    if (recording) {
-        recording->list.push_back(std::make_shared<noted>([=]() { cudaMemsetAsync(p, value, bytes, s); }));
-        return cudaSuccess;
-    }
-    fill(p, value, bytes);
-    return cudaSuccess;
+    if (!code) stream_does([=]() { fill(p, value, bytes); });
+    return code;
+}
+static void copy_now(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
+{
+    const opened a;
+    check_side("cudaMemcpyAsync, to", to, bytes, kind != cudaMemcpyDeviceToHost);
+    check_side("cudaMemcpyAsync, from", from, bytes, kind != cudaMemcpyHostToDevice);
+    memmove(to, from, bytes);
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
-    const opened a;
+    (void)s;
     const cudaError_t code = lost();
-    if (code) return code;
-    if (recording) {
-        recording->list.push_back(
-            std::make_shared<noted>([=]() { cudaMemcpyAsync(to, from, bytes, kind, s); }));
-        return cudaSuccess;
-    }
-    check_side("cudaMemcpyAsync, to", to, bytes, kind != cudaMemcpyDeviceToHost);
-    check_side("cudaMemcpyAsync, from", from, bytes, kind != cudaMemcpyHostToDevice);
-    memmove(to, from, bytes);
-    return cudaSuccess;
+    if (!code) stream_does([=]() { copy_now(to, from, bytes, kind); });
+    return code;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
@@ -295,6 +324,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+    catch_up();
     free(s);
     return cudaSuccess;
 }
@@ -302,7 +332,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     if (recording) return cudaErrorStreamCaptureUnsupported;
-    if (s) return lost();
+    if (s) {
+        catch_up();
+        return lost();
+    }
     for (auto &f : default_stream()) f();
     default_stream().clear();
     return cudaSuccess;
@@ -335,7 +368,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
     if (code) return code;
     counts.replays++;
     counts.replayed += (long)e->list.size();
-    for (auto &r : e->list) r->run();
+    const auto list = e->list; /* the graph may be gone by then */
+    stream_does([=]() {
+        for (auto &r : list) r->run();
+    });
     return cudaSuccess;
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t e)
@@ -374,6 +410,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
+    catch_up();
     return e->marked ? lost() : cudaErrorInvalidResourceHandle;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)

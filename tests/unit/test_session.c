@@ -466,9 +466,52 @@ static void test_cancel(void **state)
     small_model_close(&m);
 }
 
+/* The largest difference of two pictures' tokens. */
+static double apart(const blip2_features *a, const blip2_features *b)
+{
+    int tokens, hidden;
+    const float *x = blip2_features_data(a, &tokens, &hidden), *y = blip2_features_data(b, NULL, NULL);
+    double most = 0;
+    for (int i = 0; i < tokens * hidden; i++) most = fmax(most, fabs((double)x[i] - y[i]));
+    return most;
+}
+
+/* Five pictures through a session that holds two, and through one that holds all: the same tokens but
+ * for the last bits, and each its own. */
+static void test_pictures_in_turns(void **state)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    small_model m;
+    blip2_features *f[2][5];
+    (void)state;
+    small_model_open(&m, 2, BLIP2_DTYPE_F32);
+    float *one = small_pixels(&m, 1);
+    const size_t each = 3 * (size_t)m.model->config.vit.image * (size_t)m.model->config.vit.image;
+    float *all = malloc(5 * each * sizeof *all);
+    for (uint64_t i = 0; i < 5; i++) {
+        free(one);
+        one = small_pixels(&m, 20 + i);
+        memcpy(all + i * each, one, each * sizeof *one);
+    }
+    for (int k = 0; k < 2; k++) {
+        blip2_session *s = session_new(&m, 1, k ? 5 : 2);
+        if (blip2_session_encode_pixels(s, all, 5, -1, f[k], &e)) fail_msg("%s", e.text);
+        blip2_session_close(s);
+    }
+    for (int i = 0; i < 5; i++) {
+        assert_true(apart(f[0][i], f[1][i]) < 1e-4);
+        if (i) assert_true(apart(f[0][i], f[0][i - 1]) > 1e-2);
+    }
+    for (int i = 0; i < 10; i++) blip2_features_close(f[i / 5][i % 5]);
+    free(one);
+    free(all);
+    small_model_close(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_ragged_equals_single),
+                                       cmocka_unit_test(test_pictures_in_turns),
                                        cmocka_unit_test(test_threads_same_bits),
                                        cmocka_unit_test(test_plan_is_use),
                                        cmocka_unit_test(test_limits),
