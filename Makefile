@@ -300,10 +300,11 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 	$(Q)$(CC) -shared $(LDFLAGS) -Wl,-z,defs -Wl,--exclude-libs,ALL $^ -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt -lm -o $@
 	@sh tests/gpu/resources.sh $(BUILD)/cuda kernels/cuda/resources.txt$(if $(WERROR),, || true)
 
-# What a machine with a GPU needs of a build: carry $(BUILD)/bin, lib/blip2 and gpu, and the tree's tests and examples.
+# What a machine with a GPU needs of a build: carry $(BUILD)/gpu and lib/blip2 (30 MB together), and the tree.
 GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
 GPU_LIBS := -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt
-GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,answer check_cuda conformance golden_model golden_stages golden_train)
+GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,answer check_cuda conformance golden_model golden_stages golden_train init_model train_fashion vqa)
+carried = @mkdir -p $(@D) && cp -f $< $@ && strip --strip-debug $@
 $(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(C_FLAGS) -isystem $(CUDA_HOME)/include $(OPT) $(CFLAGS) -MMD -MP -c $< -o $@
@@ -311,15 +312,21 @@ $(BUILD)/gpu/check_cuda: $(CHECK) $(GPU_OBJ) $(CUDA_OBJ) $(LIB_A)
 	@mkdir -p $(@D)
 	$(link)
 	$(Q)$(link_with) $^ $(DEP_LIBS) $(GPU_LIBS) -o $@
+	@strip --strip-debug $@
 $(BUILD)/gpu/conformance: tests/gpu/conformance.cu kernels/cuda/common.cuh
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
 	$(Q)$(NVCC) -O2 -std=c++17 $(INCLUDES) $(CUDA_CODE) $< -o $@
 $(BUILD)/gpu/answer: $(BUILD)/bin-bench/answer
-	@mkdir -p $(@D) && cp -f $< $@
+	$(carried)
 $(BUILD)/gpu/golden_%: $(OBJ)/tests/golden/golden_%
-	@mkdir -p $(@D) && cp -f $< $@
-gpu-programs: all cuda $(GPU_PROGRAMS) ## what `make gpu-check` runs (needs nvcc, no GPU)
+	$(carried)
+$(addprefix $(BUILD)/gpu/,init_model train_fashion vqa): $(BUILD)/gpu/%: $(BUILD)/bin/%
+	$(carried)
+# The libraries they are linked with, the system's own aside: for a machine that has not got them.
+$(BUILD)/gpu/lib: $(GPU_PROGRAMS)
+	@mkdir -p $@ && ldd $^ | awk '$$3 ~ /^\// && $$1 !~ /^lib(c|m)\.so/ { print $$3 }' | sort -u | xargs cp -fL -t $@ && touch $@
+gpu-programs: all cuda $(GPU_PROGRAMS) $(BUILD)/gpu/lib ## what `make gpu-check` runs (needs nvcc, no GPU)
 gpu-check: gpu-programs ## everything that is to be seen on a GPU; results to bench/results
 	@BUILD="$(BUILD)" sh tests/gpu/run.sh
 $(OBJ)/conformance_host: $(OBJ)/cuda_host/tests/gpu/conformance.o $(OBJ)/tests/cuda_host/emu_core.o

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build} gpu=${BUILD:-build}/gpu
 case $build in /*) ;; *) build=$PWD/$build gpu=$PWD/$gpu ;; esac
 export BLIP2_MODULE_DIR="$build/lib/blip2" BLIP2_TEST_DEVICE="${GPU:-cuda:0}"
+# A machine without the libraries that these programs are linked with: they were carried along.
+if ldd "$gpu/vqa" "$gpu/golden_model" | grep -q "not found"; then export LD_LIBRARY_PATH="$gpu/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; fi
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 
@@ -34,7 +36,7 @@ step() {
 conformance() { "$gpu/conformance" >"$work/conformance" && diff tests/gpu/conformance.txt "$work/conformance"; }
 
 answers() {
-    "$build/bin/vqa" --model examples/fashion-tiny --image tests/golden/images/a.png --image tests/golden/images/b.png \
+    "$gpu/vqa" --model examples/fashion-tiny --image tests/golden/images/a.png --image tests/golden/images/b.png \
         --question "What is the article type of the product in this picture?" --json --dtype "$2" --device "$1" |
         sed 's/, "logprob".*//'
 }
@@ -44,7 +46,7 @@ same_answers() { answers cpu "$1" >"$work/a" && answers "$BLIP2_TEST_DEVICE" "$1
 train() {
     out=$work/$1 && shift
     rm -rf "$out"
-    "$build/bin/train_fashion" --model tests/golden/old/model --images tests/golden/images --train tests/golden/rows.csv --output "$out" \
+    "$gpu/train_fashion" --model tests/golden/old/model --images tests/golden/images --train tests/golden/rows.csv --output "$out" \
         --batch-size 2 --accumulate 2 --max-steps 12 --lora-dropout 0.2 --dropout 0.1 --log-every 1 --sample-every 0 --seed 5 "$@" >/dev/null
 }
 losses() { sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' "$work/$1/metrics.jsonl"; }
@@ -84,7 +86,7 @@ if [ -z "${NO_BENCH:-}" ]; then
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
     results=${OUT:-bench/results}/${device:-gpu}-$commit.jsonl
     mkdir -p "${results%/*}"
-    xl() { "$build/bin/init_model" --preset flan-t5-xl --output "$work/xl" --tokenizer examples/fashion-tiny/spiece.model; }
+    xl() { "$gpu/init_model" --preset flan-t5-xl --output "$work/xl" --tokenizer examples/fashion-tiny/spiece.model; }
     # A decoder step of one row and of 64, and 64 pictures, in each format of weights.
     stages() {
         for dtype in bf16 int8 int4; do
@@ -95,7 +97,7 @@ if [ -z "${NO_BENCH:-}" ]; then
     }
     beside() {
         awk 'NR == 1 { print; next } { row[n++] = $0 } END { for (i = 0; i < 256; i++) print row[i % n] }' tests/golden/rows.csv >"$work/rows.csv"
-        "$PYTHON" bench/beside_hf.py --bin "$build/bin" --model "$work/xl" --images tests/golden/images --csv "$work/rows.csv" --dtype bf16 \
+        "$PYTHON" bench/beside_hf.py --bin "$gpu" --model "$work/xl" --images tests/golden/images --csv "$work/rows.csv" --dtype bf16 \
             --device "$BLIP2_TEST_DEVICE" --batch 64 --steps 10 --photos 2 --rounds 1 --json "$results"
     }
     step kernel-times "$gpu/check_cuda" --tier=cuda --bench --commit="$commit" ${BENCH---dtype=bf16} --json="$work/kernels"
