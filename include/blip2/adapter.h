@@ -34,7 +34,8 @@ BLIP2_API void blip2_adapter_get_info(const blip2_adapter *a,
 /* Writes a plain model folder: base weights (plus scale*B*A where a is not NULL; the sum is made in f32
  * and rounded once), config, tokenizer and processor files. dtype FILE keeps each tensor's own (quantised
  * ones that an adapter adds to become bf16); INT8 and INT4 write what the model holds when it was opened
- * so. Streams: one tensor in memory. m must have been opened with dtype FILE for an exact copy. */
+ * so, and F32 and BF16 then the quantised values. Streams: one tensor in memory. m must have been opened
+ * with dtype FILE for an exact copy. */
 BLIP2_API BLIP2_MUST_CHECK blip2_status blip2_model_export(const blip2_model *m, const blip2_adapter *a,
                                                            blip2_dtype dtype, const char *out_dir,
                                                            blip2_error *err);

@@ -32,11 +32,12 @@ typedef struct entry {
     struct entry *next;
 } entry;
 
-enum { BUCKETS = 64 };
+enum { BUCKETS = 64, MOST_ENTRIES = 2048 }; /* more shapes than that: begin again */
 struct b2_blas {
     const b2_lt_api *api;
     void *handle, *workspace, *preference;
     entry *known[BUCKETS];
+    int entries;
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------- */
@@ -74,15 +75,22 @@ static void entry_free(const b2_lt_api *api, entry *e)
     free(e);
 }
 
-void b2_blas_close(b2_blas *b)
+/* Recorded products need none of them. */
+static void forget_all(b2_blas *b)
 {
-    if (!b) return;
     for (int i = 0; i < BUCKETS; i++)
         while (b->known[i]) {
             entry *e = b->known[i];
             b->known[i] = e->next;
             entry_free(b->api, e);
         }
+    b->entries = 0;
+}
+
+void b2_blas_close(b2_blas *b)
+{
+    if (!b) return;
+    forget_all(b);
     if (b->preference) b->api->preference_destroy(b->preference);
     if (b->handle) b->api->destroy(b->handle);
     if (b->workspace) cudaFree(b->workspace);
@@ -136,6 +144,7 @@ static const entry *entry_of(b2_blas *b, const product *p)
     e->algo = choice.algo;
     e->next = *list;
     *list = e;
+    b->entries++;
     return e->usable ? e : NULL;
 }
 
@@ -161,6 +170,7 @@ static bool run_all(b2_queue *q, const product *p, const operands *o, int n)
 {
     b2_blas *b = b2_cuda_blas(q);
     const entry *way[3];
+    if (b->entries > MOST_ENTRIES) forget_all(b);
     for (int i = 0; i < n; i++) {
         if (!aligned(o[i].a) || !aligned(o[i].b) || !aligned(o[i].c) || (o[i].bias && !aligned(o[i].bias)))
             return false;

@@ -75,7 +75,9 @@ static const b2_st_tensor *verbatim(const export_job *j, int ref, b2_st_dtype t)
 {
     const b2_param_ref *r = &j->net->ref[ref];
     const b2_st_tensor *f = b2_weights_find(j->m->file, r->name);
-    const bool own = r->param->p == j->m->net->ref[ref].param->p; /* the model's weights, not a trainer's */
+    const bool own =
+        r->param->p == j->m->net->ref[ref].param->p && /* the model's weights, not a trainer's, */
+        r->param->type < B2_I8;                        /* and what is in memory is the file's */
     return f && own && f->dtype == t && !entry_of(j->add, ref) ? f : NULL;
 }
 

@@ -117,6 +117,7 @@ static void int4_row(const float *row, int n, uint8_t *q, b2_bf16 *scales)
 
 typedef struct job {
     const b2_param *from, *to;
+    _Atomic bool *bad; /* a value is not finite */
     float *room;       /* two rows for each worker */
     b2_change *change; /* of each chunk */
 } job;
@@ -132,6 +133,11 @@ static void quantise_rows(void *ctx, int64_t chunk, int worker)
         void *q = (void *)(uintptr_t)row_of(to, o);
         char *scale = (char *)(uintptr_t)to->scale + (size_t)o * b2_scale_bytes(to->type, to->cols);
         b2_param_row(j->from, o, row);
+        for (int c = 0; c < to->cols; c++)
+            if (!isfinite(row[c])) {
+                *j->bad = true;
+                row[c] = 0;
+            }
         if (to->type == B2_I8)
             int8_row(row, to->cols, q, (float *)(void *)scale);
         else
@@ -145,11 +151,12 @@ static void quantise_rows(void *ctx, int64_t chunk, int worker)
     j->change[chunk] = sum;
 }
 
-blip2_status b2_quantise(b2_pool *pool, const b2_param *from, const b2_param *to, b2_change *change,
-                         blip2_error *e)
+blip2_status b2_quantise(b2_pool *pool, const char *name, const b2_param *from, const b2_param *to,
+                         b2_change *change, blip2_error *e)
 {
+    _Atomic bool bad = false;
     const int64_t chunks = (to->rows + TASK_ROWS - 1) / TASK_ROWS;
-    job j = {from, to, malloc(2 * (size_t)b2_pool_threads(pool) * (size_t)to->cols * sizeof(float)),
+    job j = {from, to, &bad, malloc(2 * (size_t)b2_pool_threads(pool) * (size_t)to->cols * sizeof(float)),
              calloc((size_t)chunks, sizeof(b2_change))};
     const bool room = j.room && j.change;
     if (room) b2_pool_run(pool, chunks, quantise_rows, &j);
@@ -159,7 +166,11 @@ blip2_status b2_quantise(b2_pool *pool, const b2_param *from, const b2_param *to
     }
     free(j.room);
     free(j.change);
-    return room ? BLIP2_OK : B2_NOMEM(e, "rows to quantise");
+    if (!room) return B2_NOMEM(e, "rows to quantise");
+    if (bad)
+        return b2_fail(e, BLIP2_ERR_NONFINITE,
+                       "tensor \"%s\" holds values that are not finite: it cannot be quantised", name);
+    return BLIP2_OK;
 }
 
 /* ---- which ones ---------------------------------------------------------------------------------------- */
@@ -172,9 +183,16 @@ bool b2_may_quantise(const b2_net *n, const b2_param_ref *r, b2_dtype type)
 
 bool b2_wants_quantising(const b2_net *n, const b2_param_ref *r, b2_dtype type, const char *keep)
 {
-    const b2_param *p = r->param;
-    return p->p && p->p != n->shared.p && p->type < B2_I8 && b2_may_quantise(n, r, type) &&
-           !b2_name_listed(r->name, keep ? keep : BLIP2_KEEP_WIDE);
+    const char *list = keep ? keep : BLIP2_KEEP_WIDE;
+    if (!r->linear || r->param->type >= B2_I8) return false;
+    for (int i = 0; i < n->refs; i++) {
+        const b2_param_ref *x = &n->ref[i];
+        const b2_param *p = x->param;
+        if (x->linear != r->linear) continue;
+        if (!p->p || p->p == n->shared.p || (p->type >= B2_I8 && p->type != type)) return false;
+        if (!b2_may_quantise(n, x, type) || b2_name_listed(x->name, list)) return false;
+    }
+    return true;
 }
 
 static bool listed(const char *word, size_t n, const char *list)
@@ -199,7 +217,13 @@ void b2_kind_of(const b2_param_ref *r, char *kind, size_t size)
         return;
     }
     while (start > r->name && start[-1] != '.') start--;
-    snprintf(kind, size, "%.*s", (int)(end - start), start);
+    const int n = (int)(end - start);
+    if (n == 1 && strchr("qkv", *start))
+        snprintf(kind, size, "q,k,v");
+    else if (n == 4 && strncmp(start, "wi_", 3) == 0)
+        snprintf(kind, size, "wi_0,wi_1");
+    else
+        snprintf(kind, size, "%.*s", n, start);
 }
 
 void b2_scale_name(const char *tensor, b2_dtype type, char *name, size_t size)
@@ -211,55 +235,73 @@ void b2_scale_name(const char *tensor, b2_dtype type, char *name, size_t size)
 
 /* ---- by kind ------------------------------------------------------------------------------------------- */
 
-/* Its place among those known so far, or a new one. */
-static int kind_index(blip2_matrix_kind *kinds, int capacity, int *n, const char *name)
+enum { KINDS = 64 };
+
+typedef struct kind_table {
+    blip2_matrix_kind kind[KINDS];
+    b2_change change[KINDS];
+    int n;
+} kind_table;
+
+/* Its place among those known so far, or a new one; -1: there is none. */
+static int kind_index(kind_table *t, const char *name)
 {
-    for (int i = 0; i < *n && i < capacity; i++)
-        if (!strcmp(kinds[i].name, name)) return i;
-    const int at = (*n)++;
-    if (at >= capacity) return -1;
-    kinds[at] = (blip2_matrix_kind){.tensors = 0};
-    snprintf(kinds[at].name, sizeof kinds[at].name, "%s", name);
-    return at;
+    for (int i = 0; i < t->n; i++)
+        if (!strcmp(t->kind[i].name, name)) return i;
+    if (t->n == KINDS) return -1;
+    snprintf(t->kind[t->n].name, sizeof t->kind[t->n].name, "%s", name);
+    return t->n++;
 }
 
 /* Quantises p to nowhere. */
-static blip2_status change_of(const blip2_model *m, const b2_param *p, b2_dtype type, b2_change *sum,
+static blip2_status change_of(const blip2_model *m, const b2_param_ref *r, b2_dtype type, b2_change *sum,
                               blip2_error *e)
 {
-    const size_t q = (size_t)p->rows * b2_row_bytes(type, p->cols);
+    const b2_param *p = r->param;
+    const size_t q = ((size_t)p->rows * b2_row_bytes(type, p->cols) + 7) / 8 * 8;
     b2_param to = {NULL, type, p->rows, p->cols, NULL, NULL};
-    char *room = malloc(q + (size_t)p->rows * b2_scale_bytes(type, p->cols) + 8);
+    char *room = malloc(q + (size_t)p->rows * b2_scale_bytes(type, p->cols));
     if (!room) return B2_NOMEM(e, "a quantised matrix");
     to.p = room;
-    to.scale = room + (q + 7) / 8 * 8;
-    const blip2_status s = b2_quantise(m->device->pool, p, &to, sum, e);
+    to.scale = room + q;
+    const blip2_status s = b2_quantise(m->device->pool, r->name, p, &to, sum, e);
     free(room);
     return s;
+}
+
+static blip2_status measure_kinds(const blip2_model *m, b2_dtype type, const char *keep, kind_table *t,
+                                  blip2_error *e)
+{
+    char name[32];
+    for (int i = 0; i < m->net->refs; i++) {
+        const b2_param_ref *r = &m->net->ref[i];
+        if (!b2_wants_quantising(m->net, r, type, keep)) continue;
+        b2_kind_of(r, name, sizeof name);
+        const int at = kind_index(t, name);
+        if (at < 0) continue;
+        t->kind[at].tensors++;
+        t->kind[at].parameters += (int64_t)r->param->rows * r->param->cols;
+        B2_TRY(change_of(m, r, type, &t->change[at], e));
+    }
+    return BLIP2_OK;
 }
 
 blip2_status blip2_model_kinds(const blip2_model *m, blip2_dtype dtype, const char *keep,
                                blip2_matrix_kind *kinds, int capacity, int *count, blip2_error *err)
 {
-    const b2_dtype type = dtype == BLIP2_DTYPE_INT8 ? B2_I8 : B2_I4;
-    b2_change sums[64] = {{0, 0}};
-    char name[32];
-    int n = 0;
-    if (!m || !kinds || !count || capacity < 0 || (dtype != BLIP2_DTYPE_INT8 && dtype != BLIP2_DTYPE_INT4))
+    if (!m || (!kinds && capacity) || !count || capacity < 0 ||
+        (dtype != BLIP2_DTYPE_INT8 && dtype != BLIP2_DTYPE_INT4))
         return b2_fail(err, BLIP2_ERR_ARGUMENT,
                        "blip2_model_kinds: a model, room and int8 or int4 are wanted");
-    for (int i = 0; i < m->net->refs; i++) {
-        const b2_param_ref *r = &m->net->ref[i];
-        if (!b2_wants_quantising(m->net, r, type, keep)) continue;
-        b2_kind_of(r, name, sizeof name);
-        const int at = kind_index(kinds, capacity < 64 ? capacity : 64, &n, name);
-        if (at < 0) continue;
-        kinds[at].tensors++;
-        kinds[at].parameters += (int64_t)r->param->rows * r->param->cols;
-        B2_TRY(change_of(m, r->param, type, &sums[at], err));
+    kind_table *t = calloc(1, sizeof *t);
+    if (!t) return B2_NOMEM(err, "kinds of matrices");
+    const blip2_status s = measure_kinds(m, dtype == BLIP2_DTYPE_INT8 ? B2_I8 : B2_I4, keep, t, err);
+    for (int i = 0; i < t->n && i < capacity; i++) {
+        const b2_change *c = &t->change[i];
+        kinds[i] = t->kind[i];
+        kinds[i].error = c->size > 0 ? sqrt(c->error / c->size) : 0;
     }
-    for (int i = 0; i < n && i < capacity && i < 64; i++)
-        kinds[i].error = sums[i].size > 0 ? sqrt(sums[i].error / sums[i].size) : 0;
-    *count = n;
-    return BLIP2_OK;
+    *count = t->n;
+    free(t);
+    return s;
 }

@@ -8,24 +8,26 @@
 void b2_param_row(const b2_param *p, int64_t o, float *row);
 
 /* Fills q (rows of b2_row_bytes) and scale (rows of b2_scale_bytes) of to's type from the rows of `from`,
- * of the same shape. to->p and to->scale are where they go. change: what that did, in sums of squares; or
- * NULL. int8: scale = largest/127, round to nearest, to even (LLM.int8's weights: bitsandbytes,
- * vectorwise_quant). int4: of a few scales for each 64 columns, that of the smallest squared error; five
- * significant bits. */
+ * of the same shape. name: for the error when a value is not finite. to->p and to->scale are where they
+ * go. change: what that did, in sums of squares; or NULL. int8: scale = largest/127, round to nearest, to
+ * even (LLM.int8's weights: bitsandbytes, vectorwise_quant). int4: of a few scales for each 64 columns,
+ * that of the smallest squared error; five significant bits. */
 typedef struct b2_change {
     double error, size; /* sums of (new - old)^2 and old^2 */
 } b2_change;
-blip2_status b2_quantise(b2_pool *pool, const b2_param *from, const b2_param *to, b2_change *change,
-                         blip2_error *e);
+blip2_status b2_quantise(b2_pool *pool, const char *name, const b2_param *from, const b2_param *to,
+                         b2_change *change, blip2_error *e);
 
 /* Can this tensor be stored as `type`? Linear layers' weights, the patch embedding aside; int4: whole
  * groups. */
 bool b2_may_quantise(const b2_net *n, const b2_param_ref *r, b2_dtype type);
-/* May it, is it there, wide, no twin of the embedding, and not listed in `keep` (NULL: BLIP2_KEEP_WIDE)? */
+/* May it, is it there, wide, no twin of the embedding, and not listed in `keep` (NULL: BLIP2_KEEP_WIDE)?
+ * And all other blocks of its linear too: they have one format. */
 bool b2_wants_quantising(const b2_net *n, const b2_param_ref *r, b2_dtype type, const char *keep);
 /* Is one of the names in `list` ("wo,lm_head") a part of the tensor's name between dots? */
 bool b2_name_listed(const char *tensor, const char *list);
-/* The kind a tensor is reported under, a name for such a list: "qformer", else its module's last name. */
+/* The kind a tensor is reported under, names for such a list: "qformer", "q,k,v", "wi_0,wi_1" (what shares a
+ * linear somewhere), else its module's last name. */
 void b2_kind_of(const b2_param_ref *r, char *kind, size_t size);
 
 /* Names of what lies beside a quantised "….weight": "….SCB" (int8, f32 [rows]: the largest of each row, as

@@ -56,8 +56,10 @@ static blip2_status check_tensor(const b2_st_tensor *t, const b2_param_ref *r, c
                        want);
     }
     const b2_dtype q = stored_type(t, r);
-    const int64_t narrow[] = {r->param->rows, (int64_t)b2_row_bytes(q, r->param->cols)};
-    if (q >= B2_I8) return check_shape(t, 2, narrow, e);
+    if (q >= B2_I8) {
+        const int64_t narrow[] = {r->param->rows, (int64_t)b2_row_bytes(q, r->param->cols)};
+        return check_shape(t, 2, narrow, e);
+    }
     B2_TRY(check_shape(t, r->rank, r->shape, e));
     if (t->dtype != B2_ST_F32 && t->dtype != B2_ST_BF16 && t->dtype != B2_ST_F16)
         return b2_fail(e, BLIP2_ERR_UNSUPPORTED, "%s: tensor \"%s\": expected F32, BF16 or F16, found %s",
@@ -112,7 +114,8 @@ static void convert_chunk(void *ctx, int64_t chunk, int worker)
 static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t, b2_dtype type, void **out,
                              blip2_error *e)
 {
-    const size_t bytes = (size_t)p->rows * (b2_row_bytes(type, p->cols) + b2_scale_bytes(type, p->cols));
+    const size_t numbers = ((size_t)p->rows * b2_row_bytes(type, p->cols) + 7) / 8 * 8,
+                 bytes = numbers + (size_t)p->rows * b2_scale_bytes(type, p->cols);
     void *to = b2_account_alloc(b2_device_host(m->device), bytes);
     if (!to)
         return b2_fail(e, BLIP2_ERR_MEMORY, "%s: out of memory for a copy of tensor \"%s\" (%zu bytes)",
@@ -122,7 +125,7 @@ static blip2_status new_copy(blip2_model *m, b2_param *p, const b2_st_tensor *t,
     m->weight_bytes += bytes;
     p->p = *out = to;
     p->type = type;
-    p->scale = type >= B2_I8 ? (const char *)to + (size_t)p->rows * b2_row_bytes(type, p->cols) : NULL;
+    p->scale = type >= B2_I8 ? (const char *)to + numbers : NULL;
     return BLIP2_OK;
 }
 
@@ -171,13 +174,13 @@ static blip2_status bind_quantised(blip2_model *m, const b2_param_ref *r, const 
     p->p = t->data;
     p->type = type;
     p->scale = s->data;
-    if (type == B2_I4) return BLIP2_OK;
-    float *to = b2_account_alloc(b2_device_host(m->device), (size_t)p->rows * sizeof *to);
+    if (type == B2_I4 && (uintptr_t)s->data % 2 == 0) return BLIP2_OK;
+    void *to = b2_account_alloc(b2_device_host(m->device), s->bytes);
     if (!to) return B2_NOMEM(e, "scales of weights");
     m->copies[m->n_copies] = to;
-    m->copy_bytes[m->n_copies++] = (size_t)p->rows * sizeof *to;
-    memcpy(to, s->data, (size_t)p->rows * sizeof *to);
-    for (int i = 0; i < p->rows; i++) to[i] /= 127;
+    m->copy_bytes[m->n_copies++] = s->bytes;
+    memcpy(to, s->data, s->bytes);
+    for (int i = 0; type == B2_I8 && i < p->rows; i++) ((float *)to)[i] /= 127;
     p->scale = to;
     return BLIP2_OK;
 }
@@ -219,13 +222,30 @@ static blip2_status join_biases(blip2_model *m, const b2_param_ref *r, bool *joi
     return BLIP2_OK;
 }
 
+/* Gives back what p pointed at, if it was the model's own. */
+static void drop_copy(blip2_model *m, const void *p)
+{
+    for (int i = 0; i < m->n_copies; i++) {
+        if (m->copies[i] != p) continue;
+        b2_account_free(b2_device_host(m->device), m->copies[i], m->copy_bytes[i]);
+        m->weight_bytes -= m->copy_bytes[i];
+        m->copies[i] = m->copies[--m->n_copies];
+        m->copy_bytes[i] = m->copy_bytes[m->n_copies];
+        return;
+    }
+}
+
 /* p again as `type`, in memory of the model's own. */
 static blip2_status change_type(blip2_model *m, const b2_param_ref *r, b2_dtype type, blip2_error *e)
 {
     const b2_param was = *r->param;
     void *to = NULL;
     B2_TRY(new_copy(m, r->param, b2_weights_find(m->file, r->name), type, &to, e));
-    if (type >= B2_I8) return b2_quantise(m->device->pool, &was, r->param, NULL, e);
+    if (type >= B2_I8) {
+        B2_TRY(b2_quantise(m->device->pool, r->name, &was, r->param, NULL, e));
+        drop_copy(m, was.p);
+        return BLIP2_OK;
+    }
     float *row = malloc((size_t)was.cols * sizeof *row);
     if (!row) return B2_NOMEM(e, "a row of weights");
     for (int64_t o = 0; o < was.rows; o++) {
@@ -247,7 +267,7 @@ static blip2_status agree(blip2_model *m, blip2_error *e)
     for (int i = 0; i < m->net->refs; i++) {
         const b2_param_ref *r = &m->net->ref[i];
         bool mixed = false;
-        b2_dtype wide = B2_BF16;
+        b2_dtype wide = m->act;
         for (int k = 0; r->linear && k < r->linear->n; k++) {
             mixed = mixed || r->linear->w[k].type != r->linear->w[0].type;
             if (r->linear->w[k].type == B2_F32) wide = B2_F32;
@@ -332,7 +352,11 @@ static uint64_t sampled_hash(const blip2_model *m)
             continue;
         }
         h = b2_hash64(h, &t->bytes, sizeof t->bytes);
-        if (r->param->type >= B2_I8) h = b2_hash64(h, &r->param->type, sizeof r->param->type);
+        if (r->param->type >= B2_I8) {
+            const size_t scales = (size_t)r->param->rows * b2_scale_bytes(r->param->type, r->param->cols);
+            h = b2_hash64(h, &r->param->type, sizeof r->param->type);
+            h = b2_hash64(h, r->param->scale, scales);
+        }
         if (t->bytes <= WHOLE) {
             h = b2_hash64(h, t->data, t->bytes);
             continue;

@@ -337,15 +337,22 @@ static void run_lines(ck *c, const options *o, count *n)
     }
 }
 
+static void close_all(ck *c)
+{
+    for (int i = 0; i < 4; i++) b2_pool_close(c->pool[i]);
+    free(c->flush);
+    ck_give(c);
+}
+
 int main(int argc, char **argv)
 {
     static ck_tier tiers[CK_TIERS];
-    ck *c = ck_take(sizeof *c); /* kernels read its step */
     options o;
     count n = {0};
     if (!parse(argc, argv, &o)) return 2;
     for (size_t i = 0; o.list && i < LINES; i++) printf("%s\n", lines[i].name);
     if (o.list) return 0;
+    ck *c = ck_take(sizeof *c); /* kernels read its step */
     memset(c, 0, sizeof *c);
     c->tier = tiers;
     if (!open_pools(c)) return 2;
@@ -354,13 +361,14 @@ int main(int argc, char **argv)
     open_cuda(c, &o);
     c->once = o.once;
     c->shape = o.shape;
-    if (!open_bench(c, &o)) return 2;
+    if (!open_bench(c, &o)) {
+        close_all(c);
+        return 2;
+    }
     run_lines(c, &o, &n);
     if (!c->timed) name_ref_slots(c, &o);
-    for (int i = 0; i < 4; i++) b2_pool_close(c->pool[i]);
     const bool written = !c->json || fclose(c->json) == 0;
-    free(c->flush);
-    ck_give(c);
+    close_all(c);
     if (!written) perror(o.json);
     printf("%d passed, %d failed, %d skipped\n", n.passed, n.failed, n.skipped);
     return n.failed || !written;

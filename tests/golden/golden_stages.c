@@ -22,12 +22,12 @@ static b2_st_set *trace(const char *dir, const char *device, blip2_dtype dtype, 
     blip2_model_options o = BLIP2_MODEL_OPTIONS_INIT;
     blip2_session_options so = BLIP2_SESSION_OPTIONS_INIT;
     blip2_request r = BLIP2_REQUEST_INIT;
-    blip2_device *dev;
-    blip2_model *m;
-    blip2_session *s;
+    blip2_device *dev = NULL;
+    blip2_model *m = NULL;
+    blip2_session *s = NULL;
     blip2_image image = {0};
     blip2_answer a;
-    b2_st_set *set;
+    b2_st_set *set = NULL;
     const char *path = unit_path(dir, name);
     const int32_t ids[] = {7, 11, 4, 9, 1};
     o.dtype = dtype;

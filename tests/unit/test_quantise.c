@@ -33,7 +33,7 @@ static void matrix_make(matrix *m, b2_dtype type)
     m->wide[3 * COLS + 70] = 40;
     m->from = (b2_param){m->wide, B2_F32, ROWS, COLS, NULL, NULL};
     m->to = (b2_param){m->q, type, ROWS, COLS, NULL, m->scale};
-    if (b2_quantise(NULL, &m->from, &m->to, &m->change, &e)) fail_msg("%s", e.text);
+    if (b2_quantise(NULL, "m", &m->from, &m->to, &m->change, &e)) fail_msg("%s", e.text);
 }
 
 static void test_int8_rows(void **state)
@@ -89,7 +89,7 @@ static void test_int4_layout(void **state)
                    to = {q, B2_I4, 1, B2_I4_GROUP, NULL, scale};
     (void)state;
     for (int c = 0; c < B2_I4_GROUP; c++) wide[c] = (float)((c * 5 % 16) - 8);
-    assert_int_equal(b2_quantise(NULL, &from, &to, NULL, &e), BLIP2_OK);
+    assert_int_equal(b2_quantise(NULL, "m", &from, &to, NULL, &e), BLIP2_OK);
     assert_int_equal(scale[0] | scale[1] << 8, 0x3F80); /* 1 */
     for (int l = 0; l < 16; l++) {
         const unsigned word = q[2 * l] | (unsigned)q[2 * l + 1] << 8;
@@ -97,6 +97,22 @@ static void test_int4_layout(void **state)
             const int n = (int)(word >> 4 * k & 15);
             assert_int_equal(n < 8 ? n : n - 16, (int)wide[16 * k + l]);
         }
+    }
+}
+
+/* What is not a number is no number afterwards either: it is refused. */
+static void test_not_finite(void **state)
+{
+    const b2_dtype types[] = {B2_I8, B2_I4};
+    blip2_error e = BLIP2_ERROR_INIT;
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        matrix *m = malloc(sizeof *m);
+        matrix_make(m, types[i % 2]);
+        m->wide[4 * COLS + 9] = i < 2 ? NAN : INFINITY;
+        assert_int_equal(b2_quantise(NULL, "here", &m->from, &m->to, NULL, &e), BLIP2_ERR_NONFINITE);
+        assert_non_null(strstr(e.text, "here"));
+        free(m);
     }
 }
 
@@ -199,6 +215,26 @@ static void test_keep(void **state)
     small_model_close(&s);
 }
 
+/* A linear's blocks have one format: keeping one keeps them all, and nothing is rounded on the way. */
+static void test_whole_linears(void **state)
+{
+    small_model s;
+    (void)state;
+    small_model_open(&s, 1, BLIP2_DTYPE_BF16);
+    blip2_model *m = open_as(s.device, s.model_dir, BLIP2_DTYPE_INT8, "q,wi_1");
+    for (int i = 0; i < m->net->refs; i++) {
+        const b2_param_ref *r = &m->net->ref[i], *was = &s.model->net->ref[i];
+        if (strstr(r->name, "SelfAttention.k.") || strstr(r->name, ".wi_0.")) {
+            assert_int_equal(r->param->type, B2_BF16);
+            assert_memory_equal(r->param->p, was->param->p,
+                                (size_t)r->param->rows * (size_t)r->param->cols * 2);
+        }
+        if (strstr(r->name, "EncDecAttention.k.")) assert_int_equal(r->param->type, B2_I8);
+    }
+    blip2_model_close(m);
+    small_model_close(&s);
+}
+
 /* Answers on int8 weights stray little from the wide ones', and not at all from themselves. */
 static void test_drift(void **state)
 {
@@ -208,7 +244,7 @@ static void test_drift(void **state)
     const int32_t ids[] = {5, 9, 1};
     blip2_request r = BLIP2_REQUEST_INIT;
     blip2_drift same = BLIP2_DRIFT_INIT, other = BLIP2_DRIFT_INIT;
-    blip2_session *one, *two, *narrow;
+    blip2_session *one = NULL, *two = NULL, *narrow = NULL;
     (void)state;
     small_model_open(&s, 2, BLIP2_DTYPE_BF16);
     blip2_model *m = open_as(s.device, s.model_dir, BLIP2_DTYPE_INT8, "none");
@@ -345,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_int8_rows),   cmocka_unit_test(test_int4_groups),
         cmocka_unit_test(test_int4_layout), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_not_finite),  cmocka_unit_test(test_whole_linears),
         cmocka_unit_test(test_folder),      cmocka_unit_test(test_keep),
         cmocka_unit_test(test_drift),       cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_training),    cmocka_unit_test(test_bad_files),
