@@ -114,13 +114,9 @@ static int run_length(int m)
 static void few_task(void *ctx, int64_t chunk, int worker)
 {
     const b2_few *f = ctx;
-    const b2_rows *w = f->w;
-    int part = (int)chunk, at = 0;
+    int part = (int)chunk, at;
+    const b2_rows *w = b2_few_part(f, TASK_ROWS, &part, &at);
     (void)worker;
-    for (; part >= b2_cuts(w->n, TASK_ROWS); w++) {
-        part -= b2_cuts(w->n, TASK_ROWS);
-        at += w->n;
-    }
     const int o0 = part * TASK_ROWS, outs = b2_cut(w->n, TASK_ROWS, part), run = run_length(f->m);
     const size_t stride = (size_t)f->k * b2_dtype_size(f->wf);
     const char *rows = (const char *)w->w + (size_t)o0 * stride;

@@ -1,7 +1,7 @@
 /* Products of few rows with quantised weights, AVX2; and x in fixed point, for every tier. */
 #include <math.h>
 #include <string.h>
-#define B2_ISA_TOKEN         avx2
+#include "kernels/cpu/simd_avx2.h"
 #define QUANT_DOT(acc, a, b) _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
 #include "kernels/cpu/few_quant_body.h"
 

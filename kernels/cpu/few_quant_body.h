@@ -2,7 +2,6 @@
  * QUANT_DOT(acc, a, b): acc plus the products of 16-bit pairs. Integers meet integers, 64 columns at a
  * time, and only their sum becomes a float: reading the weights is all that takes time. The sum of a row
  * runs along its groups in order, whatever m is. */
-#include <immintrin.h>
 #include "base/half.h"
 #include "kernels/cpu/cpu_tiers.h"
 #include "kernels/cpu/gemm_few.h"
@@ -102,13 +101,6 @@ static void add_stretch(stretch s, __m256 *total)
     for (; s.i < s.f->m; s.i += TOGETHER) by_m[b2_cut(s.f->m, TOGETHER, s.i / TOGETHER) - 1](&s, total + s.i);
 }
 
-INLINE float sum_of(__m256 a)
-{
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
 static void put(const b2_few *f, const b2_rows *w, int at, int o, const __m256 *total)
 {
     float scale = f->alpha, own;
@@ -117,7 +109,7 @@ static void put(const b2_few *f, const b2_rows *w, int at, int o, const __m256 *
         scale *= own;
     }
     for (int i = 0; i < f->m; i++) {
-        float *y = f->y + (ptrdiff_t)i * f->ldy + at + o, v = scale * sum_of(total[i]);
+        float *y = f->y + (ptrdiff_t)i * f->ldy + at + o, v = scale * vsum(total[i]);
         if (f->beta != 0) v += f->beta * *y;
         *y = w->bias ? v + w->bias[o] : v;
     }
@@ -126,13 +118,9 @@ static void put(const b2_few *f, const b2_rows *w, int at, int o, const __m256 *
 static void quant_task(void *ctx, int64_t chunk, int worker)
 {
     const b2_few *f = ctx;
-    const b2_rows *w = f->w;
-    int part = (int)chunk, at = 0;
+    int part = (int)chunk, at;
+    const b2_rows *w = b2_few_part(f, TASK_ROWS, &part, &at);
     (void)worker;
-    for (; part >= b2_cuts(w->n, TASK_ROWS); w++) {
-        part -= b2_cuts(w->n, TASK_ROWS);
-        at += w->n;
-    }
     const int o0 = part * TASK_ROWS, outs = b2_cut(w->n, TASK_ROWS, part), groups = b2_few_groups(f->k);
     const int run = RUN_BYTES / (GROUP_COLUMNS * 2 * f->m);
     const size_t stride = b2_row_bytes(f->wf, f->k), scales = b2_scale_bytes(f->wf, f->k);

@@ -20,6 +20,16 @@ typedef struct b2_few {
     ptrdiff_t ahead; /* 0: set by b2_*_few */
 } b2_few;
 
+/* The block that part `*part` is in, when every block is cut in parts of `step` rows; *part becomes the
+ * part within it, *at the block's first output. */
+static inline const b2_rows *b2_few_part(const b2_few *f, int step, int *part, int *at)
+{
+    const b2_rows *w = f->w;
+    *at = 0;
+    for (int parts; parts = (w->n + step - 1) / step, *part >= parts; *at += w++->n) *part -= parts;
+    return w;
+}
+
 /* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the
  * elements of a step in order for f32 weights, the even ones first for bf16. Room for that, in floats. */
 static inline size_t b2_few_room(int m, int k) { return (size_t)m * (((size_t)k + 63) & ~(size_t)63); }
