@@ -192,7 +192,7 @@ static blip2_status take_up(blip2_trainer *t, const char *folder, blip2_error *e
     t->done = step;
     t->epoch_loss = loss;
     t->epoch_tokens = tokens;
-    b2_loader_seek(t->loader, step * t->o.accumulate);
+    b2_trainer_seek(t, step * t->o.accumulate);
     return BLIP2_OK;
 }
 

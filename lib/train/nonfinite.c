@@ -25,8 +25,9 @@ static blip2_status one_sample(blip2_trainer *t, const b2_micro *x, int r, blip2
     b.enc_len += r;
     b.dec_ids += (size_t)r * (size_t)tdec;
     b.labels += (size_t)r * (size_t)tdec;
-    b2_trainer_lay_out(t, 0);
-    b = b2_trainer_send(t, &b, x->sample + r);
+    b2_trainer_lay_out(t, 0, x->sample + r, 0);
+    b2_trainer_send(t, &t->q, 0, &b, x->sample + r);
+    b = b2_trainer_arrived(t, 0, &b);
     b2_train_pass(&p, t->net, &b, t->run.sums, false);
     const blip2_status s = b2_queue_finish(&t->q, e);
     free(ids);
@@ -53,7 +54,7 @@ static blip2_status one_micro(blip2_trainer *t, const b2_micro *x, blip2_error *
 blip2_status b2_trainer_find_nonfinite(blip2_trainer *t, blip2_error *e)
 {
     blip2_status s = BLIP2_OK;
-    b2_loader_seek(t->loader, t->done * t->o.accumulate);
+    b2_trainer_seek(t, t->done * t->o.accumulate);
     t->q.check_finite = 1;
     for (int i = 0; i < t->o.accumulate && s == BLIP2_OK; i++) {
         const b2_micro *x = b2_loader_next(t->loader);

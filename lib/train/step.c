@@ -38,6 +38,7 @@ static void launch_update(blip2_trainer *t)
 typedef struct micro_work {
     blip2_trainer *t;
     const b2_micro *x;
+    int set; /* where it is */
     bool first, last;
 } micro_work;
 
@@ -51,31 +52,32 @@ static void launch_micro(void *ctx)
         b2_clear(&t->q, t->run.sums, 2 * sizeof *t->run.sums);
     }
     if (w->x->b.batch) {
-        const b2_batch b = b2_trainer_send(t, &w->x->b, w->x->sample);
+        const b2_batch b = b2_trainer_arrived(t, w->set, &w->x->b);
         b2_train_pass(&p, t->net, &b, t->run.sums, false);
     }
     if (w->last) launch_update(t);
 }
 
-/* What of a micro-batch decides about its launches: the loader's slot, its shape, its place in the step. */
+/* What of a micro-batch decides about its launches: where it is, its shape, its place in the step. */
 static b2_record_key key_of(const micro_work *w)
 {
     const b2_batch *b = &w->x->b;
-    const b2_record_key k = {{(uint64_t)(uintptr_t)w->x,
-                              (uint64_t)b->batch << 2 | (uint64_t)w->first << 1 | w->last,
+    const b2_record_key k = {{(uint64_t)w->set, (uint64_t)b->batch << 2 | (uint64_t)w->first << 1 | w->last,
                               (uint64_t)b->tenc << 32 | (uint64_t)b->tdec}};
     return k;
 }
 
 static blip2_status micro_pass(blip2_trainer *t, int i, blip2_step_report *r, blip2_error *e)
 {
-    const micro_work w = {t, b2_loader_next(t->loader), i == 0, i == t->o.accumulate - 1};
+    micro_work w = {t, NULL, 0, i == 0, i == t->o.accumulate - 1};
+    B2_TRY(b2_trainer_next(t, &w.x, &w.set, e));
     const b2_record_key key = key_of(&w);
     if (w.x->status != BLIP2_OK) return b2_fail(e, w.x->status, "%s", w.x->error.text);
     r->samples += w.x->b.batch;
     r->tokens += w.x->b.batch ? w.x->tokens : 0;
-    b2_trainer_lay_out(t, r->tokens);
-    b2_run_recorded(&t->q, &t->graphs, &key, launch_micro, (void *)(uintptr_t)&w);
+    b2_trainer_lay_out(t, w.set, w.x->sample, r->tokens);
+    b2_run_recorded(&t->q, &t->graphs, &key, launch_micro, &w);
+    b2_trainer_look_ahead(t, t->done * t->o.accumulate + i);
     return b2_queue_finish(&t->q, e);
 }
 
@@ -121,7 +123,7 @@ blip2_status blip2_trainer_step(blip2_trainer *t, blip2_step_report *report, bli
     if (s == BLIP2_OK) return s;
     /* Nothing of this step counts: weights and moments are untouched, and the data begin again where it
      * began. */
-    b2_loader_seek(t->loader, t->done * t->o.accumulate);
+    b2_trainer_seek(t, t->done * t->o.accumulate);
     if (s == BLIP2_ERR_CANCELLED) t->cancel = 0;
     return s;
 }

@@ -42,9 +42,11 @@ typedef struct b2_exchange {
 typedef struct b2_trainer_run {
     b2_step *step;
     double *sums; /* of the step so far: loss; squares of the gradient */
-    uint64_t *sample;
-    float *input; /* image tokens or pixels */
-    int32_t *enc_ids, *enc_len, *dec_ids, *labels;
+    struct b2_inputs {
+        uint64_t *sample;
+        float *input; /* image tokens or pixels */
+        int32_t *enc_ids, *enc_len, *dec_ids, *labels;
+    } set[2];              /* the micro-batch that runs, and the next on its way */
     float *mirror;         /* the host's: one flat buffer */
     b2_exchange *exchange; /* the host's */
 } b2_trainer_run;
@@ -72,7 +74,9 @@ struct blip2_trainer {
     b2_recordings graphs;
     b2_trainer_run run;
     b2_step step;
-    b2_queue q;
+    b2_queue q, up;        /* up: micro-batches on their way to a GPU, beside the kernels */
+    const b2_micro *ahead; /* the one asked for last, if it has not run yet; in set `last` */
+    int last;
     int64_t done;      /* steps */
     double epoch_loss; /* sum over the epoch's tokens so far */
     int64_t epoch_tokens;
@@ -95,11 +99,22 @@ blip2_status b2_trainer_host_net(const blip2_trainer *t, const float *w, b2_net 
 
 /* Takes t->run from the arenas (maybe dry). */
 void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host);
-/* Before a micro-batch is sent: t->step and the step's tokens so far are laid out for it. */
-void b2_trainer_lay_out(blip2_trainer *t, int64_t tokens);
-/* The micro-batch and the step's scalars go to where the kernels run; the batch as kernels see it. Can be
+/* Queue q brings a micro-batch to where the kernels run, into set 0 or 1; what it reads must stay until q has
+ * finished. */
+void b2_trainer_send(blip2_trainer *t, b2_queue *q, int set, const b2_batch *b, const uint64_t *sample);
+/* Before the micro-batch of that set runs: t->step and the step's tokens so far are laid out for it. */
+void b2_trainer_lay_out(blip2_trainer *t, int set, const uint64_t *sample, int64_t tokens);
+/* The step's scalars go to where the kernels run; the micro-batch b of that set as kernels see it. Can be
  * recorded. */
-b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample);
+b2_batch b2_trainer_arrived(blip2_trainer *t, int set, const b2_batch *b);
+/* The micro-batch to run next, which the loader holds until the one after it is asked for; *set says where
+ * it is. */
+blip2_status b2_trainer_next(blip2_trainer *t, const b2_micro **out, int *set, blip2_error *e);
+/* While micro-batch `micro` runs on a GPU: the one after it is put on its way; what the loader held of the
+ * running one is gone. */
+void b2_trainer_look_ahead(blip2_trainer *t, int64_t micro);
+/* The next one is micro-batch `micro`. */
+void b2_trainer_seek(blip2_trainer *t, int64_t micro);
 /* Flat buffers from the host: where it reads or writes one; reading it there; what it wrote becomes the
  * buffer. A GPU's buffers share one place: one at a time. */
 float *b2_trainer_host(const blip2_trainer *t, float *flat);

@@ -18,53 +18,94 @@ void b2_trainer_run_take(blip2_trainer *t, b2_arena *device, b2_arena *host)
     if (on_host(t)) return;
     r->exchange = b2_arena_take(&t->pinned, sizeof *r->exchange);
     r->step = b2_arena_take(device, sizeof *r->step);
-    r->sample = b2_arena_take(device, b * sizeof *r->sample);
-    r->input = b2_arena_take(device, b * input * sizeof *r->input);
-    r->enc_ids = b2_arena_take(device, b * (size_t)t->texts.max_in * ids);
-    r->enc_len = b2_arena_take(device, b * ids);
-    r->dec_ids = b2_arena_take(device, b * (size_t)t->texts.max_out * ids);
-    r->labels = b2_arena_take(device, b * (size_t)t->texts.max_out * ids);
+    for (int i = 0; i < 2; i++) {
+        struct b2_inputs *in = &r->set[i];
+        in->sample = b2_arena_take(device, b * sizeof *in->sample);
+        in->input = b2_arena_take(device, b * input * sizeof *in->input);
+        in->enc_ids = b2_arena_take(device, b * (size_t)t->texts.max_in * ids);
+        in->enc_len = b2_arena_take(device, b * ids);
+        in->dec_ids = b2_arena_take(device, b * (size_t)t->texts.max_out * ids);
+        in->labels = b2_arena_take(device, b * (size_t)t->texts.max_out * ids);
+    }
     r->mirror = b2_arena_take(host, (size_t)t->flat.total * sizeof *r->mirror);
 }
 
-void b2_trainer_lay_out(blip2_trainer *t, int64_t tokens)
-{
-    b2_exchange *x = t->run.exchange;
-    x->count = (float)tokens;
-    x->step = t->step;
-    x->step.sample = t->run.sample;
-}
-
-b2_batch b2_trainer_send(blip2_trainer *t, const b2_batch *b, const uint64_t *sample)
+void b2_trainer_send(blip2_trainer *t, b2_queue *q, int set, const b2_batch *b, const uint64_t *sample)
 {
     const b2_config *c = &t->net->c;
-    const b2_trainer_run *r = &t->run;
-    b2_queue *q = &t->q;
-    b2_batch sent = *b;
+    const struct b2_inputs *to = &t->run.set[set];
     const size_t n = (size_t)b->batch, ids = n * sizeof(int32_t), in = (size_t)b->tenc, out = (size_t)b->tdec;
-    if (on_host(t)) {
-        t->step.sample = sample;
-        return sent;
-    }
-    b2_upload(q, r->sample, sample, n * sizeof *sample);
-    b2_upload(q, r->enc_ids, b->enc_ids, ids * in);
-    b2_upload(q, r->enc_len, b->enc_len, ids);
-    b2_upload(q, r->dec_ids, b->dec_ids, ids * out);
-    b2_upload(q, r->labels, b->labels, ids * out);
+    if (on_host(t)) return;
+    b2_upload(q, to->sample, sample, n * sizeof *sample);
+    b2_upload(q, to->enc_ids, b->enc_ids, ids * in);
+    b2_upload(q, to->enc_len, b->enc_len, ids);
+    b2_upload(q, to->dec_ids, b->dec_ids, ids * out);
+    b2_upload(q, to->labels, b->labels, ids * out);
     if (b->features)
-        b2_upload(q, r->input, b->features, n * (size_t)c->qf.queries * (size_t)c->t5.d * sizeof(float));
+        b2_upload(q, to->input, b->features, n * (size_t)c->qf.queries * (size_t)c->t5.d * sizeof(float));
     else
-        b2_upload(q, r->input, b->pixels,
+        b2_upload(q, to->input, b->pixels,
                   n * 3 * (size_t)c->vit.image * (size_t)c->vit.image * sizeof(float));
-    b2_upload(q, r->step, &r->exchange->step, sizeof *r->step);
-    sent.enc_ids = r->enc_ids;
-    sent.enc_len = r->enc_len;
-    sent.dec_ids = r->dec_ids;
-    sent.labels = r->labels;
-    sent.features = b->features ? r->input : NULL;
-    sent.pixels = b->features ? NULL : r->input;
-    return sent;
 }
+
+void b2_trainer_lay_out(blip2_trainer *t, int set, const uint64_t *sample, int64_t tokens)
+{
+    b2_exchange *x = t->run.exchange;
+    t->step.sample = on_host(t) ? sample : t->run.set[set].sample;
+    x->count = (float)tokens;
+    x->step = t->step;
+}
+
+b2_batch b2_trainer_arrived(blip2_trainer *t, int set, const b2_batch *b)
+{
+    const b2_trainer_run *r = &t->run;
+    const struct b2_inputs *in = &r->set[set];
+    b2_batch here = *b;
+    if (on_host(t)) return here;
+    b2_upload(&t->q, r->step, &r->exchange->step, sizeof *r->step);
+    here.enc_ids = in->enc_ids;
+    here.enc_len = in->enc_len;
+    here.dec_ids = in->dec_ids;
+    here.labels = in->labels;
+    here.features = b->features ? in->input : NULL;
+    here.pixels = b->features ? NULL : in->input;
+    return here;
+}
+
+/* ---- one micro-batch runs, the next is on its way ------------------------------------------------------ */
+
+/* The set that the running micro-batch does not use takes the next. */
+static void ask(blip2_trainer *t)
+{
+    const b2_micro *x = b2_loader_next(t->loader);
+    t->ahead = x;
+    t->last = !t->last;
+    if (x->status == BLIP2_OK && x->b.batch) b2_trainer_send(t, &t->up, t->last, &x->b, x->sample);
+}
+
+blip2_status b2_trainer_next(blip2_trainer *t, const b2_micro **out, int *set, blip2_error *e)
+{
+    if (!t->ahead) ask(t);
+    *out = t->ahead;
+    *set = t->last;
+    t->ahead = NULL;
+    return b2_queue_finish(&t->up, e);
+}
+
+void b2_trainer_look_ahead(blip2_trainer *t, int64_t micro)
+{
+    if (!on_host(t) && micro + 1 < t->lo.steps * t->o.accumulate) ask(t);
+}
+
+void b2_trainer_seek(blip2_trainer *t, int64_t micro)
+{
+    blip2_error moot = BLIP2_ERROR_INIT; /* of copies that nobody wants any more */
+    (void)b2_queue_finish(&t->up, &moot);
+    t->ahead = NULL;
+    b2_loader_seek(t->loader, micro);
+}
+
+/* ---- flat buffers as the host sees them ---------------------------------------------------------------- */
 
 float *b2_trainer_host(const blip2_trainer *t, float *flat) { return on_host(t) ? flat : t->run.mirror; }
 

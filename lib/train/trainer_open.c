@@ -192,6 +192,7 @@ static blip2_status allocate(blip2_trainer *t, blip2_error *e)
     B2_TRY(b2_arena_init(&t->save, t->size.save, acc, e));
     B2_TRY(b2_arena_init(&t->scratch, t->size.scratch, acc, e));
     b2_queue_init(&t->q, t->model->device, &t->scratch, &t->step);
+    b2_queue_init(&t->up, t->model->device, NULL, NULL);
     t->q.cancel = &t->cancel;
     t->q.act = t->model->act;
     take_state(t);
@@ -235,7 +236,10 @@ blip2_status blip2_trainer_plan(const blip2_model *m, const blip2_dataset *d, co
 
 void blip2_trainer_close(blip2_trainer *t)
 {
+    blip2_error moot = BLIP2_ERROR_INIT;
     if (!t) return;
+    (void)b2_queue_finish(&t->up, &moot); /* it may still be reading what the loader holds */
+    b2_queue_close(&t->up);
     b2_loader_close(t->loader);
     b2_feature_file_close(&t->file);
     b2_texts_close(&t->texts);

@@ -303,15 +303,17 @@ template <class F> struct emu_recorded_launch : emu_recorded {
     }
     void run() override { emu_run(name, grid, block, shared, emu_thread<F>, &call); }
 };
-__attribute__((weak)) bool emu_note(emu_recorded *what); /* false: nobody records, and it was deleted */
+extern "C" __attribute__((weak)) void *b2_cuda_stream(const b2_queue *q); /* as in common.cuh */
+/* False: nobody records, and it was deleted. */
+__attribute__((weak)) bool emu_note(emu_recorded *what, const void *stream);
 template <class... P, class... A>
 static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(P...), dim3 grid, dim3 block,
                                   size_t shared, A... args)
 {
-    (void)q;
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     auto call = [=]() { kernel(static_cast<P>(args)...); };
-    if (emu_note && emu_note(new emu_recorded_launch<decltype(call)>(name, grid, block, shared, call)))
+    if (emu_note &&
+        emu_note(new emu_recorded_launch<decltype(call)>(name, grid, block, shared, call), b2_cuda_stream(q)))
         return;
     emu_run(name, grid, block, shared, emu_thread<decltype(call)>, &call);
 }

@@ -207,7 +207,7 @@ int matmul(void *h, void *dd, const void *alpha, const void *a, void *aa, const 
         need_on_gpu(w->d.bias, w->lc.rows * 4);
     }
     work now = *w;
-    if (emu_note && emu_note(w)) return 0; /* kept; else it is deleted */
+    if (emu_note && emu_note(w, stream)) return 0; /* kept; else it is deleted */
     now.run();
     return 0;
 }

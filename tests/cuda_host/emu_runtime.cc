@@ -7,6 +7,7 @@
 #include "tests/cuda_host/emu.h"
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -77,23 +78,28 @@ static struct {
     long launches, replays, replayed;
 } counts;
 
-/* What streams still have to do (EMU_LATE), one after the other: one list will do for all of them. */
-static std::vector<std::shared_ptr<emu_recorded>> &late()
+/* What each stream still has to do (EMU_LATE): nothing makes one stream wait for another. */
+static std::map<const void *, std::vector<std::shared_ptr<emu_recorded>>> &late()
 {
-    static std::vector<std::shared_ptr<emu_recorded>> list;
-    return list;
+    static std::map<const void *, std::vector<std::shared_ptr<emu_recorded>>> lists;
+    return lists;
 }
 static bool is_late() { return setting("EMU_LATE", 0) != 0; }
-static void catch_up()
+static void catch_up(const void *stream)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     std::vector<std::shared_ptr<emu_recorded>> list;
-    list.swap(late());
+    list.swap(late()[stream]);
     for (auto &r : list) r->run();
+}
+static void catch_up_all()
+{
+    const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
+    for (auto &l : late()) catch_up(l.first);
 }
 
 /* True: `what` is recorded, or waits for its time, and is not the caller's any more. */
-bool emu_note(emu_recorded *what)
+bool emu_note(emu_recorded *what, const void *stream)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     if (recording) {
@@ -102,7 +108,7 @@ bool emu_note(emu_recorded *what)
     }
     counts.launches++;
     if (is_late())
-        late().emplace_back(what);
+        late()[stream].emplace_back(what);
     else
         delete what;
     return is_late();
@@ -114,13 +120,13 @@ struct noted : emu_recorded {
     void run() override { what(); }
 };
 /* Something else than a launch that a stream does: noted, kept for later, or done. */
-static void stream_does(std::function<void()> f)
+static void stream_does(const void *stream, std::function<void()> f)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     if (recording)
         recording->list.push_back(std::make_shared<noted>(f));
     else if (is_late())
-        late().push_back(std::make_shared<noted>(f));
+        late()[stream].push_back(std::make_shared<noted>(f));
     else
         f();
 }
@@ -240,7 +246,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 cudaError_t cudaFree(void *p)
 {
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
-    catch_up(); /* it waits for all work */
+    catch_up_all(); /* it waits for all work */
     for (int i = 0; p && i < gpu.blocks; i++) {
         if (gpu.base + gpu.block[i].at != p || !gpu.block[i].used) continue;
         gpu.block[i].used = false;
@@ -257,7 +263,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 }
 cudaError_t cudaFreeHost(void *p)
 {
-    catch_up();
+    catch_up_all();
     free(p);
     return cudaSuccess;
 }
@@ -296,9 +302,8 @@ cudaError_t cudaMemset(void *p, int value, size_t bytes)
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t s)
 {
-    (void)s;
     const cudaError_t code = lost();
-    if (!code) stream_does([=]() { fill(p, value, bytes); });
+    if (!code) stream_does(s, [=]() { fill(p, value, bytes); });
     return code;
 }
 static void copy_now(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
@@ -311,9 +316,8 @@ static void copy_now(void *to, const void *from, size_t bytes, enum cudaMemcpyKi
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t s)
 {
-    (void)s;
     const cudaError_t code = lost();
-    if (!code) stream_does([=]() { copy_now(to, from, bytes, kind); });
+    if (!code) stream_does(s, [=]() { copy_now(to, from, bytes, kind); });
     return code;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
@@ -324,7 +328,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 }
 cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    catch_up();
+    catch_up(s);
     free(s);
     return cudaSuccess;
 }
@@ -333,7 +337,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     const std::lock_guard<std::recursive_mutex> hold(gpu.lock);
     if (recording) return cudaErrorStreamCaptureUnsupported;
     if (s) {
-        catch_up();
+        catch_up(s);
         return lost();
     }
     for (auto &f : default_stream()) f();
@@ -363,13 +367,12 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *e, cudaGraph_t g, unsigned lon
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t e, cudaStream_t s)
 {
-    (void)s;
     const cudaError_t code = lost();
     if (code) return code;
     counts.replays++;
     counts.replayed += (long)e->list.size();
     const auto list = e->list; /* the graph may be gone by then */
-    stream_does([=]() {
+    stream_does(s, [=]() {
         for (auto &r : list) r->run();
     });
     return cudaSuccess;
@@ -410,7 +413,7 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
-    catch_up();
+    catch_up_all();
     return e->marked ? lost() : cudaErrorInvalidResourceHandle;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to)
