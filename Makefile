@@ -271,7 +271,9 @@ CUDA_PTX  ?= 90
 CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) $(foreach a,$(CUDA_PTX),-gencode arch=compute_$a,code=compute_$a)
 CUDA_OBJ  := $(patsubst %,$(BUILD)/cuda/%.o,$(basename $(notdir $(wildcard kernels/cuda/*.cu kernels/cuda/*.c))))
 # With other flags (LINEINFO=1, CUDA_ARCH) nothing old is linked in.
-NVCC_FLAGS := -O3 -std=c++17 $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v --compress-mode=size
+# --compress-mode is 12.8's.
+NVCC_SMALL = $(if $(findstring compress-mode,$(shell $(NVCC) --help 2>/dev/null)),--compress-mode=size,-Xfatbin=-compress-all)
+NVCC_FLAGS = -O3 -std=c++17 $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v $(NVCC_SMALL)
 $(BUILD)/cuda/nvcc-flags: FORCE
 	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = "$(NVCC) $(NVCC_FLAGS)" ] || echo "$(NVCC) $(NVCC_FLAGS)" >$@
 # No nvcc here: NVIDIA's wheels have one, which goes into the build folder (250 MB) and nowhere else.
@@ -286,7 +288,7 @@ $(CUDA_WHEEL)/bin/nvcc:
 	$(Q)$(BUILD)/nvcc/venv/bin/pip install -q --no-deps --target $(BUILD)/nvcc nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 \
 	    nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
 $(BUILD)/cuda/%.o: kernels/cuda/%.cu $(BUILD)/cuda/nvcc-flags
-	@mkdir -p $(@D); command -v $(NVCC) >/dev/null || { echo "missing: nvcc. Install the CUDA toolkit (12.8 or newer), or set CUDA_HOME" >&2; exit 1; }
+	@mkdir -p $(@D); command -v $(NVCC) >/dev/null || { echo "missing: nvcc. Install the CUDA toolkit (12.4 or newer), or set CUDA_HOME" >&2; exit 1; }
 	@echo "  NVCC $<"
 	$(Q)$(NVCC) $(NVCC_FLAGS) $(INCLUDES) -MMD -MP \
 	    -Xcompiler -fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics -c $< -o $@ 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }

@@ -50,7 +50,7 @@ typedef struct b2_kernels {
 typedef enum { B2_ISA_REF, B2_ISA_AVX2, B2_ISA_AVX512, B2_ISA_AVX512BF16, B2_ISA_AMX, B2_ISA_COUNT } b2_isa;
 const char *b2_isa_name(b2_isa i); /* "ref", "avx2", "avx512", "avx512bf16", "amx" */
 bool b2_isa_available(b2_isa i);   /* by cpuid and xgetbv */
-b2_isa b2_isa_best(void);          /* the tier to run: AVX2 at most, unless BLIP2_CPU_ISA asks */
+b2_isa b2_isa_best(void);          /* the tier to run: the best, or below where BLIP2_CPU_ISA asks */
 bool b2_isa_parse(const char *name, b2_isa *out);
 const char *b2_cpu_name(void); /* brand string, a constant */
 

@@ -76,11 +76,10 @@ bool b2_isa_available(b2_isa i) { return i == B2_ISA_REF; }
 static void read_brand(char text[48]) { (void)text; }
 #endif
 
-/* The tiers above AVX2 compile but have not yet run on a processor that has them (docs/performance.md), so
- * they are taken only when BLIP2_CPU_ISA asks for them. */
+/* `amx` holds no kernel of its own yet, so the tier below it is named. */
 b2_isa b2_isa_best(void)
 {
-    b2_isa limit = B2_ISA_AVX2, wanted;
+    b2_isa limit = B2_ISA_AVX512BF16, wanted;
     const char *asked = getenv("BLIP2_CPU_ISA");
     if (asked && b2_isa_parse(asked, &wanted)) limit = wanted;
     int i = (int)limit;
