@@ -73,6 +73,18 @@ static inline double vd2_sum(vd2 s)
     return _mm_cvtsd_f64(_mm_add_sd(u, _mm_unpackhi_pd(u, u)));
 }
 
+static inline vd2 vd2_set1(double x) { return (vd2){_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+static inline vd2 vd2_min(vd2 a, vd2 b)
+{
+    return (vd2){_mm256_min_pd(a.lo, b.lo), _mm256_min_pd(a.hi, b.hi)};
+}
+static inline vm vd2_lt(vd2 a, vd2 b) /* a < b */
+{
+    const __m256 lo = _mm256_castpd_ps(_mm256_cmp_pd(a.lo, b.lo, _CMP_LT_OQ)),
+                 hi = _mm256_castpd_ps(_mm256_cmp_pd(a.hi, b.hi, _CMP_LT_OQ));
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(lo, hi, 0x88)), 0xD8);
+}
+
 /* the first n lanes, 0 <= n <= 8 */
 static inline vm vtail(int n)
 {
@@ -99,7 +111,12 @@ static inline vi viota(void) { return _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0); 
 static inline vi viadd(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi vixor(vi a, vi b) { return _mm256_xor_si256(a, b); }
 static inline vi vimul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi viand(vi a, vi b) { return _mm256_and_si256(a, b); }
 #define visrl(a, n) _mm256_srli_epi32((a), (n))
+#define visll(a, n) _mm256_slli_epi32((a), (n))
+static inline vi vbits(vf a) { return _mm256_castps_si256(a); }
+static inline vf vfrom_bits(vi a) { return _mm256_castsi256_ps(a); }
+static inline vi vint(vf a) { return _mm256_cvtps_epi32(a); } /* to nearest even */
 static inline vm vige(vi a, vi b)
 {
     return _mm256_cmpeq_epi32(_mm256_max_epu32(a, b), a);
@@ -157,6 +174,24 @@ static inline vf vi4_load(const char *words, int which)
 {
     const __m256i v = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)words));
     return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_sll_epi32(v, _mm_cvtsi32_si128(28 - 4 * which)), 28));
+}
+
+/* The other way: n lanes, -128 to 127, as bytes; all lanes, 0 to 65535, as words. */
+static inline void vi8_store(int8_t *p, vi a, int n)
+{
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    int8_t some[16];
+    if (n == VL) {
+        _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+        return;
+    }
+    _mm_storeu_si128((__m128i *)some, _mm_packs_epi16(words, words));
+    memcpy(p, some, (size_t)n);
+}
+static inline void vi16_store(void *p, vi a)
+{
+    _mm_storeu_si128((__m128i *)p,
+                     _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
 }
 
 /* Rows r[0..7] become columns. */

@@ -49,6 +49,16 @@ static inline vd2 vd2_addsq(vd2 s, vf a)
     return (vd2){_mm512_fmadd_pd(lo, lo, s.lo), _mm512_fmadd_pd(hi, hi, s.hi)};
 }
 static inline double vd2_sum(vd2 s) { return _mm512_reduce_add_pd(_mm512_add_pd(s.lo, s.hi)); }
+static inline vd2 vd2_set1(double x) { return (vd2){_mm512_set1_pd(x), _mm512_set1_pd(x)}; }
+static inline vd2 vd2_min(vd2 a, vd2 b)
+{
+    return (vd2){_mm512_min_pd(a.lo, b.lo), _mm512_min_pd(a.hi, b.hi)};
+}
+static inline vm vd2_lt(vd2 a, vd2 b) /* a < b */
+{
+    return (vm)(_mm512_cmp_pd_mask(a.lo, b.lo, _CMP_LT_OQ) |
+                (unsigned)_mm512_cmp_pd_mask(a.hi, b.hi, _CMP_LT_OQ) << 8);
+}
 
 static inline vm vtail(int n) { return (vm)((1u << n) - 1u); } /* the first n lanes, 0 <= n <= 16 */
 static inline vf vloadm(const float *p, vm m) { return _mm512_maskz_loadu_ps(m, p); }
@@ -69,7 +79,12 @@ static inline vi viota(void)
 static inline vi viadd(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi vixor(vi a, vi b) { return _mm512_xor_si512(a, b); }
 static inline vi vimul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi viand(vi a, vi b) { return _mm512_and_si512(a, b); }
 #define visrl(a, n) _mm512_srli_epi32((a), (n))
+#define visll(a, n) _mm512_slli_epi32((a), (n))
+static inline vi vbits(vf a) { return _mm512_castps_si512(a); }
+static inline vf vfrom_bits(vi a) { return _mm512_castsi512_ps(a); }
+static inline vi vint(vf a) { return _mm512_cvtps_epi32(a); } /* to nearest even */
 static inline vm vige(vi a, vi b)
 {
     return _mm512_cmp_epu32_mask(a, b, _MM_CMPINT_NLT);
@@ -122,6 +137,16 @@ static inline vf vi4_load(const char *words, int which)
     const __m512i v = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)words));
     return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_sll_epi32(v, _mm_cvtsi32_si128(28 - 4 * which)), 28));
 }
+
+/* The other way: n lanes, -128 to 127, as bytes; all lanes, 0 to 65535, as words. */
+static inline void vi8_store(int8_t *p, vi a, int n)
+{
+    if (n == VL)
+        _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(a));
+    else
+        _mm512_mask_cvtepi32_storeu_epi8(p, vtail(n), a);
+}
+static inline void vi16_store(void *p, vi a) { _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(a)); }
 
 /* Rows r[0..15] become columns. */
 static inline void vtranspose(vf r[VL])

@@ -21,8 +21,8 @@ static const line lines[] = {
 };
 #define LINES (sizeof lines / sizeof lines[0])
 
-static const ck_check *const families[] = {ck_linear,    ck_lora,  ck_norm,  ck_act,  ck_dropout,
-                                           ck_attention, ck_cache, ck_embed, ck_loss, ck_optim};
+static const ck_check *const families[] = {ck_linear, ck_lora,  ck_norm, ck_act,   ck_dropout, ck_attention,
+                                           ck_cache,  ck_embed, ck_loss, ck_optim, ck_quantise};
 #define FAMILIES (sizeof families / sizeof families[0])
 
 static const char usage[] = "usage: check_kernels [--kernel=PATTERN] [--tier=PATTERN] [--shape=PATTERN] "

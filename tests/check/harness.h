@@ -107,7 +107,7 @@ typedef struct ck_check {
     double limit[2];
 } ck_check;
 extern const ck_check ck_linear[], ck_lora[], ck_norm[], ck_act[], ck_dropout[], ck_attention[], ck_cache[],
-    ck_embed[], ck_loss[], ck_optim[];
+    ck_embed[], ck_loss[], ck_optim[], ck_quantise[];
 
 typedef struct ck_call {
     char shape[96];

@@ -194,6 +194,7 @@ static inline int atomicMin(int *p, int x)
 }
 
 /* ---- numbers ------------------------------------------------------------------------------------------- */
+static inline float __fmul_rn(float a, float b) { return a * b; } /* never fused with a sum */
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float k_exp(float x) { return expf(x); }
 static inline float k_log(float x) { return logf(x); }
