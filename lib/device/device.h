@@ -43,6 +43,15 @@ bool b2_queue_stop(b2_queue *q);
 /* Says where the model is ("encoder", 3 → "encoder layer 3"; layer < 0: the part alone); false: stop now. */
 bool b2_queue_at(b2_queue *q, const char *part, int layer);
 
+/* A queue of the host's own kernels, whatever the device: for weights in the host's memory. It has no scratch
+ * and holds nothing: no need to close it. pool: NULL allowed. */
+typedef struct b2_host_queue {
+    b2_queue q;
+    b2_kernels tables[2];
+    b2_arena none;
+} b2_host_queue;
+void b2_host_queue_init(b2_host_queue *h, b2_pool *pool);
+
 /* Moving bytes, in order with the kernels; nothing happens in a dry run or after a failure. What an upload
  * reads must stay until the next download or finish. */
 void b2_upload(b2_queue *q, void *device, const void *host, size_t bytes);

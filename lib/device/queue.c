@@ -22,6 +22,18 @@ void b2_queue_init(b2_queue *q, blip2_device *d, b2_arena *scratch, b2_step *ste
     if (code) b2_queue_fail(q, BLIP2_ERR_DEVICE, "a CUDA stream: %s", d->cuda->error(code));
 }
 
+void b2_host_queue_init(b2_host_queue *h, b2_pool *pool)
+{
+    memset(h, 0, sizeof *h);
+    b2_cpu_tables(h->tables, b2_isa_best());
+    h->q.k[B2_F32] = &h->tables[B2_F32];
+    h->q.k[B2_BF16] = &h->tables[B2_BF16];
+    h->q.pool = pool;
+    h->q.threads = b2_pool_threads(pool);
+    h->q.scratch = &h->none;
+    h->q.error.size = sizeof h->q.error;
+}
+
 void b2_queue_close(b2_queue *q)
 {
     if (q->native) q->device->cuda->stream_close(q->native);

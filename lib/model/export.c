@@ -15,8 +15,11 @@ typedef struct export_job {
     const blip2_adapter *add;
     blip2_dtype dtype;
     const char *dir;
+    b2_queue *q; /* of the host */
     blip2_error *e;
 } export_job;
+
+enum { TOGETHER = 32 }; /* rows that are read at once */
 
 static bool tied_head(const export_job *j, const b2_param_ref *r)
 {
@@ -81,7 +84,8 @@ static const b2_st_tensor *verbatim(const export_job *j, int ref, b2_st_dtype t)
     return f && own && f->dtype == t && !entry_of(j->add, ref) ? f : NULL;
 }
 
-static blip2_status write_tensor(const export_job *j, b2_st_writer *w, int ref, float *row, uint16_t *narrow)
+/* rows: room for TOGETHER of them; narrow: for one. */
+static blip2_status write_tensor(const export_job *j, b2_st_writer *w, int ref, float *rows, uint16_t *narrow)
 {
     const b2_param *p = j->net->ref[ref].param;
     const b2_st_dtype t = out_dtype(j, ref);
@@ -91,7 +95,9 @@ static blip2_status write_tensor(const export_job *j, b2_st_writer *w, int ref, 
         return b2_st_writer_data(w, p->p, (size_t)p->rows * b2_row_bytes(p->type, p->cols), j->e);
     if (f) return b2_st_writer_data(w, f->data, f->bytes, j->e);
     for (int64_t o = 0; o < p->rows; o++) {
-        b2_param_row(p, o, row);
+        const int at = (int)(o % TOGETHER), left = (int)(p->rows - o);
+        float *row = rows + (size_t)at * (size_t)p->cols;
+        if (at == 0) B2_TRY(b2_param_rows(j->q, p, o, left < TOGETHER ? left : TOGETHER, rows, j->e));
         if (x) add_lora(row, x, o, p->cols);
         B2_TRY(write_row(w, t, row, narrow, p->cols, j->e));
     }
@@ -149,7 +155,7 @@ static blip2_status declare(const export_job *j, b2_st_writer *w, piece *list, i
     return BLIP2_OK;
 }
 
-static blip2_status feed(const export_job *j, b2_st_writer *w, float *row, uint16_t *narrow, piece *list)
+static blip2_status feed(const export_job *j, b2_st_writer *w, float *rows, uint16_t *narrow, piece *list)
 {
     int n = 0;
     B2_TRY(declare(j, w, list, &n));
@@ -159,7 +165,7 @@ static blip2_status feed(const export_job *j, b2_st_writer *w, float *row, uint1
         if (x->scales)
             B2_TRY(write_scales(j, w, x->ref));
         else
-            B2_TRY(write_tensor(j, w, x->ref, row, narrow));
+            B2_TRY(write_tensor(j, w, x->ref, rows, narrow));
     }
     return BLIP2_OK;
 }
@@ -170,18 +176,18 @@ static blip2_status write_weights(const export_job *j, const char *path)
     int widest = 1;
     for (int i = 0; i < j->net->refs; i++)
         widest = j->net->ref[i].param->cols > widest ? j->net->ref[i].param->cols : widest;
-    float *row = malloc((size_t)widest * sizeof *row);
+    float *rows = malloc(TOGETHER * (size_t)widest * sizeof *rows);
     uint16_t *narrow = malloc((size_t)widest * sizeof *narrow);
     piece *list = malloc(2 * (size_t)j->net->refs * sizeof *list);
-    blip2_status s = row && narrow && list ? b2_st_writer_open(&w, path, j->e) : B2_NOMEM(j->e, "an export");
+    blip2_status s = rows && narrow && list ? b2_st_writer_open(&w, path, j->e) : B2_NOMEM(j->e, "an export");
     if (s == BLIP2_OK) {
-        s = feed(j, w, row, narrow, list);
+        s = feed(j, w, rows, narrow, list);
         if (s == BLIP2_OK)
             s = b2_st_writer_commit(w, j->e);
         else
             b2_st_writer_abort(w);
     }
-    free(row);
+    free(rows);
     free(narrow);
     free(list);
     return s;
@@ -251,7 +257,9 @@ static blip2_status run(const export_job *j)
 blip2_status b2_model_write(const blip2_model *m, const b2_net *net, const blip2_adapter *add,
                             blip2_dtype dtype, const char *dir, blip2_error *e)
 {
-    const export_job j = {m, net, add, dtype, dir, e};
+    b2_host_queue h;
+    const export_job j = {m, net, add, dtype, dir, &h.q, e};
+    b2_host_queue_init(&h, m->device->pool);
     if (b2_same_folder(m->dir, dir))
         return b2_fail(e, BLIP2_ERR_ARGUMENT, "%s: the model's own folder cannot be the output", dir);
     return run(&j);

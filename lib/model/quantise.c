@@ -1,4 +1,4 @@
-/* Quantising rows, and reading them back. */
+/* Quantising matrices, and reading them back. */
 #include "model/quantise.h"
 #include <math.h>
 #include <stdio.h>
@@ -9,141 +9,78 @@
 
 enum { TASK_ROWS = 16 };
 
-static const char *row_of(const b2_param *p, int64_t o)
+/* n of p's rows, from row `first` on. */
+static b2_param rows_of(const b2_param *p, int64_t first, int n)
 {
-    return (const char *)p->p + (size_t)o * b2_row_bytes(p->type, p->cols);
-}
-
-static float group_scale(const b2_param *p, int64_t o, int group)
-{
-    b2_bf16 s;
-    const int64_t at = o * (p->cols / B2_I4_GROUP) + group;
-    memcpy(&s, (const char *)p->scale + at * (int64_t)sizeof s, sizeof s);
-    return b2_bf16_to_f32(s);
+    b2_param part = *p;
+    part.p = (const char *)p->p + (size_t)first * b2_row_bytes(p->type, p->cols);
+    if (p->scale) part.scale = (const char *)p->scale + (size_t)first * b2_scale_bytes(p->type, p->cols);
+    part.rows = n;
+    return part;
 }
 
 void b2_param_row(const b2_param *p, int64_t o, float *row)
 {
-    const char *from = row_of(p, o);
-    float scale = 0;
-    if (p->type == B2_F32) memcpy(row, from, (size_t)p->cols * sizeof *row);
-    if (p->type == B2_I8) memcpy(&scale, (const char *)p->scale + o * (int64_t)sizeof scale, sizeof scale);
-    for (int c = 0; c < p->cols && p->type != B2_F32; c++) {
-        b2_bf16 h;
-        switch (p->type) {
-        case B2_I8: row[c] = scale * (float)((const int8_t *)from)[c]; break;
-        case B2_I4: row[c] = group_scale(p, o, c / B2_I4_GROUP) * (float)b2_i4_get(from, c); break;
-        default: memcpy(&h, from + (size_t)c * sizeof h, sizeof h); row[c] = b2_bf16_to_f32(h);
+    const b2_param from = rows_of(p, o, 1);
+    b2_bf16 h;
+    switch (p->type) {
+    case B2_F32: memcpy(row, from.p, (size_t)p->cols * sizeof *row); break;
+    case B2_I8: b2_ref_f32_dequantise_i8(NULL, row, from.p, from.scale, 1, p->cols); break;
+    case B2_I4: b2_ref_f32_dequantise_i4(NULL, row, from.p, from.scale, 1, p->cols); break;
+    default:
+        for (int c = 0; c < p->cols; c++) {
+            memcpy(&h, (const char *)from.p + (size_t)c * sizeof h, sizeof h);
+            row[c] = b2_bf16_to_f32(h);
         }
     }
 }
 
-/* ---- int8 ---------------------------------------------------------------------------------------------- */
-
-static float largest(const float *x, int n)
+blip2_status b2_param_rows(b2_queue *q, const b2_param *p, int64_t first, int n, float *rows, blip2_error *e)
 {
-    float top = 0;
-    for (int i = 0; i < n; i++) top = fabsf(x[i]) > top ? fabsf(x[i]) : top;
-    return top;
-}
-
-static void int8_row(const float *row, int n, int8_t *q, float *scale)
-{
-    const float top = largest(row, n);
-    *scale = top / 127;
-    for (int i = 0; i < n; i++) q[i] = (int8_t)(top > 0 ? lrintf(row[i] * (127 / top)) : 0);
-}
-
-/* ---- int4 ---------------------------------------------------------------------------------------------- */
-
-/* To five significant bits, of the eight that bf16 has: q*scale is then a bf16 number for every q. */
-static float five_bits(float x)
-{
-    int e;
-    const float f = frexpf(x, &e);
-    return ldexpf(rintf(f * 32), e - 5);
-}
-
-static int nibble(float x, float inverse)
-{
-    const float q = rintf(x * inverse);
-    return q < -8 ? -8 : q > 7 ? 7 : (int)q;
-}
-
-static double group_error(const float *x, float scale)
-{
-    const float inverse = 1 / scale;
-    double sum = 0;
-    for (int i = 0; i < B2_I4_GROUP; i++) {
-        const float d = scale * (float)nibble(x[i], inverse) - x[i];
-        sum += (double)d * d;
-    }
-    return sum;
-}
-
-/* The number of largest size goes to -8 or nearly so: a scale of the other sign where it is positive. */
-static float best_scale(const float *x)
-{
-    static const float steps[] = {-8.0f, -8.5f, -9.0f, -7.5f, -7.0f, 7.0f};
-    float top = 0, best = 0;
-    double least = INFINITY;
-    for (int i = 0; i < B2_I4_GROUP; i++) top = fabsf(x[i]) > fabsf(top) ? x[i] : top;
-    if (fabsf(top) < 1e-30f) return 0;
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        const float scale = five_bits(top / steps[i]);
-        const double error = group_error(x, scale);
-        if (error >= least) continue;
-        least = error;
-        best = scale;
-    }
-    return best;
-}
-
-static void int4_row(const float *row, int n, uint8_t *q, b2_bf16 *scales)
-{
-    for (int g = 0; g < n / B2_I4_GROUP; g++, row += B2_I4_GROUP) {
-        const float scale = best_scale(row), inverse = scale == 0.0f ? 0 : 1 / scale;
-        scales[g] = b2_f32_to_bf16(scale);
-        for (int l = 0; l < 16; l++) {
-            unsigned word = 0;
-            for (int k = 0; k < 4; k++) word |= ((unsigned)nibble(row[k * 16 + l], inverse) & 15) << 4 * k;
-            *q++ = (uint8_t)word;
-            *q++ = (uint8_t)(word >> 8);
-        }
-    }
+    const b2_param part = rows_of(p, first, n);
+    b2_tensor y = b2_view_f32(rows, n, p->cols);
+    if (p->type >= B2_I8)
+        b2_dequantise_rows(q, &y, &part);
+    else
+        for (int i = 0; i < n; i++) b2_param_row(&part, i, rows + (int64_t)i * p->cols);
+    return b2_queue_finish(q, e);
 }
 
 /* ---- matrices ------------------------------------------------------------------------------------------ */
 
-typedef struct job {
-    const b2_param *from, *to;
-    _Atomic bool *bad; /* a value is not finite */
+/* A NaN among the scales: the kernels' word for rows and groups that are not finite. */
+static bool has_nan(const b2_param *p)
+{
+    const int64_t n =
+        (int64_t)((size_t)p->rows * b2_scale_bytes(p->type, p->cols) / (p->type == B2_I8 ? 4 : 2));
+    bool bad = false;
+    for (int64_t i = 0; p->type == B2_I8 && i < n; i++) bad |= isnan(((const float *)p->scale)[i]) != 0;
+    for (int64_t i = 0; p->type == B2_I4 && i < n; i++)
+        bad |= (((const b2_bf16 *)p->scale)[i] & 0x7FFF) > 0x7F80;
+    return bad;
+}
+
+typedef struct compare {
+    const b2_param *was, *now;
+    const b2_queue *q;
     float *room;       /* two rows for each worker */
     b2_change *change; /* of each chunk */
-} job;
+} compare;
 
-static void quantise_rows(void *ctx, int64_t chunk, int worker)
+/* A chunk of the pool's own work: its kernels get no pool. */
+static void compare_rows(void *ctx, int64_t chunk, int worker)
 {
-    const job *j = ctx;
-    const b2_param *to = j->to;
-    float *row = j->room + 2 * (size_t)worker * (size_t)to->cols, *back = row + to->cols;
-    const int64_t end = (chunk + 1) * TASK_ROWS < to->rows ? (chunk + 1) * TASK_ROWS : to->rows;
+    const compare *j = ctx;
+    const int cols = j->was->cols;
+    b2_arena none = {0};
+    b2_queue q = {.k = {j->q->k[0], j->q->k[1]}, .threads = 1, .scratch = &none};
+    float *row = j->room + 2 * (size_t)worker * (size_t)cols, *back = row + cols;
+    const int64_t end = (chunk + 1) * TASK_ROWS < j->was->rows ? (chunk + 1) * TASK_ROWS : j->was->rows;
     b2_change sum = {0, 0};
     for (int64_t o = chunk * TASK_ROWS; o < end; o++) {
-        void *q = (void *)(uintptr_t)row_of(to, o);
-        char *scale = (char *)(uintptr_t)to->scale + (size_t)o * b2_scale_bytes(to->type, to->cols);
-        b2_param_row(j->from, o, row);
-        for (int c = 0; c < to->cols; c++)
-            if (!isfinite(row[c])) {
-                *j->bad = true;
-                row[c] = 0;
-            }
-        if (to->type == B2_I8)
-            int8_row(row, to->cols, q, (float *)(void *)scale);
-        else
-            int4_row(row, to->cols, q, (b2_bf16 *)(void *)scale);
-        b2_param_row(to, o, back);
-        for (int c = 0; c < to->cols; c++) {
+        b2_param_row(j->was, o, row);
+        b2_param_rows(&q, j->now, o, 1, back, NULL);
+        for (int c = 0; c < cols; c++) {
             sum.error += ((double)back[c] - row[c]) * ((double)back[c] - row[c]);
             sum.size += (double)row[c] * row[c];
         }
@@ -151,26 +88,35 @@ static void quantise_rows(void *ctx, int64_t chunk, int worker)
     j->change[chunk] = sum;
 }
 
-blip2_status b2_quantise(b2_pool *pool, const char *name, const b2_param *from, const b2_param *to,
-                         b2_change *change, blip2_error *e)
+static blip2_status add_change(const b2_queue *q, const b2_param *was, const b2_param *now, b2_change *change,
+                               blip2_error *e)
 {
-    _Atomic bool bad = false;
-    const int64_t chunks = (to->rows + TASK_ROWS - 1) / TASK_ROWS;
-    job j = {from, to, &bad, malloc(2 * (size_t)b2_pool_threads(pool) * (size_t)to->cols * sizeof(float)),
-             calloc((size_t)chunks, sizeof(b2_change))};
+    const int64_t chunks = (was->rows + TASK_ROWS - 1) / TASK_ROWS;
+    compare j = {was, now, q, malloc(2 * (size_t)q->threads * (size_t)was->cols * sizeof(float)),
+                 calloc((size_t)chunks, sizeof(b2_change))};
     const bool room = j.room && j.change;
-    if (room) b2_pool_run(pool, chunks, quantise_rows, &j);
-    for (int64_t i = 0; room && change && i < chunks; i++) {
+    if (room) b2_pool_run(q->pool, chunks, compare_rows, &j);
+    for (int64_t i = 0; room && i < chunks; i++) {
         change->error += j.change[i].error;
         change->size += j.change[i].size;
     }
     free(j.room);
     free(j.change);
-    if (!room) return B2_NOMEM(e, "rows to quantise");
-    if (bad)
+    return room ? BLIP2_OK : B2_NOMEM(e, "rows to compare");
+}
+
+blip2_status b2_quantise(b2_pool *pool, const char *name, const b2_param *from, const b2_param *to,
+                         b2_change *change, blip2_error *e)
+{
+    b2_host_queue h;
+    const b2_tensor x = b2_view((void *)(uintptr_t)from->p, from->type, from->rows, from->cols);
+    b2_host_queue_init(&h, pool);
+    b2_quantise_rows(&h.q, to, &x);
+    B2_TRY(b2_queue_finish(&h.q, e));
+    if (has_nan(to))
         return b2_fail(e, BLIP2_ERR_NONFINITE,
                        "tensor \"%s\" holds values that are not finite: it cannot be quantised", name);
-    return BLIP2_OK;
+    return change ? add_change(&h.q, from, to, change, e) : BLIP2_OK;
 }
 
 /* ---- which ones ---------------------------------------------------------------------------------------- */

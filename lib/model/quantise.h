@@ -6,12 +6,12 @@
 
 /* Row o of any parameter as f32. */
 void b2_param_row(const b2_param *p, int64_t o, float *row);
+/* n rows from row `first` on, by the kernels of a host queue. */
+blip2_status b2_param_rows(b2_queue *q, const b2_param *p, int64_t first, int n, float *rows, blip2_error *e);
 
-/* Fills q (rows of b2_row_bytes) and scale (rows of b2_scale_bytes) of to's type from the rows of `from`,
- * of the same shape. name: for the error when a value is not finite. to->p and to->scale are where they
- * go. change: what that did, in sums of squares; or NULL. int8: scale = largest/127, round to nearest, to
- * even (LLM.int8's weights: bitsandbytes, vectorwise_quant). int4: of a few scales for each 64 columns,
- * that of the smallest squared error; five significant bits. */
+/* Fills to->p (rows of b2_row_bytes) and to->scale (rows of b2_scale_bytes) in to's type, I8 or I4, from the
+ * rows of `from`, f32 or bf16, of the same shape, by the host's kernels (quantise_i8, quantise_i4). name: for
+ * the error when a value is not finite. change: what that did is added to it; or NULL. */
 typedef struct b2_change {
     double error, size; /* sums of (new - old)^2 and old^2 */
 } b2_change;

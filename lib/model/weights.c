@@ -239,6 +239,7 @@ static void drop_copy(blip2_model *m, const void *p)
 static blip2_status change_type(blip2_model *m, const b2_param_ref *r, b2_dtype type, blip2_error *e)
 {
     const b2_param was = *r->param;
+    b2_host_queue h;
     void *to = NULL;
     B2_TRY(new_copy(m, r->param, b2_weights_find(m->file, r->name), type, &to, e));
     if (type >= B2_I8) {
@@ -246,19 +247,11 @@ static blip2_status change_type(blip2_model *m, const b2_param_ref *r, b2_dtype 
         drop_copy(m, was.p);
         return BLIP2_OK;
     }
-    float *row = malloc((size_t)was.cols * sizeof *row);
-    if (!row) return B2_NOMEM(e, "a row of weights");
-    for (int64_t o = 0; o < was.rows; o++) {
-        b2_param_row(&was, o, row);
-        for (int64_t c = 0; c < was.cols; c++) {
-            if (type == B2_F32)
-                ((float *)to)[o * was.cols + c] = row[c];
-            else
-                ((b2_bf16 *)to)[o * was.cols + c] = b2_f32_to_bf16(row[c]);
-        }
-    }
-    free(row);
-    return BLIP2_OK;
+    b2_host_queue_init(&h, m->device->pool);
+    if (type == B2_F32) return b2_param_rows(&h.q, &was, 0, was.rows, to, e);
+    b2_tensor y = b2_view(to, type, was.rows, was.cols); /* bf16 is only asked for in place of narrow rows */
+    b2_dequantise_rows(&h.q, &y, &was);
+    return b2_queue_finish(&h.q, e);
 }
 
 /* The blocks of a linear must agree: when a file mixes types, the narrow ones are widened. */

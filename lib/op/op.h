@@ -23,6 +23,12 @@ void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy);
 void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset,
              const int32_t *which, int per_item);
 
+/* ---- quantised rows ---- */
+/* x, f32 or bf16, in w's format (I8 or I4): fills w->p and w->scale. Where x is not finite a scale is NaN. */
+void b2_quantise_rows(b2_queue *q, const b2_param *w, const b2_tensor *x);
+/* w, I8 or I4, as numbers of y's type */
+void b2_dequantise_rows(b2_queue *q, b2_tensor *y, const b2_param *w);
+
 /* ---- norms ---- */
 void b2_rmsnorm(b2_queue *q, b2_tensor *y, float *r, const b2_tensor *x, const b2_param *w, float eps);
 void b2_rmsnorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const float *r,
