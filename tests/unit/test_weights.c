@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "base/half.h"
 #include "io/safetensors.h"
 #include "model/model.h"
+#include "model/quantise.h"
 #include "tests/unit/small_model_common.h"
 #include "tests/unit/unit.h"
 
@@ -209,10 +211,97 @@ static void test_random_weights(void **state)
     unit_remove(dir);
 }
 
+#define BLOCK "language_model.encoder.block.0.layer.0.SelfAttention."
+
+/* Writes the narrow folder's file anew with BLOCK's k as the wide folder has it. */
+static void widen_k(const char *narrow, const char *wide)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    b2_st_set *from[2];
+    b2_st_writer *w;
+    char path[700];
+    int n = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", narrow);
+    if (b2_st_open_model(&from[0], narrow, &e) || b2_st_open_model(&from[1], wide, &e) ||
+        b2_st_writer_open(&w, path, &e))
+        fail_msg("%s", e.text);
+    const b2_st_tensor **list = malloc(b2_st_count(from[0]) * sizeof *list);
+    for (size_t i = 0; i < b2_st_count(from[0]); i++) {
+        const b2_st_tensor *t = b2_st_at(from[0], i);
+        if (strcmp(t->name, BLOCK "k.SCB") == 0 || strcmp(t->name, BLOCK "k.weight_scale") == 0) continue;
+        if (strcmp(t->name, BLOCK "k.weight") == 0) t = b2_st_find(from[1], t->name);
+        if (b2_st_writer_declare(w, t->name, t->dtype, t->rank, t->shape, &e)) fail_msg("%s", e.text);
+        list[n++] = t;
+    }
+    if (b2_st_writer_begin(w, &e)) fail_msg("%s", e.text);
+    for (int i = 0; i < n; i++) {
+        const b2_st_tensor *t = list[b2_st_writer_order(w, (size_t)i)];
+        if (b2_st_writer_data(w, t->data, t->bytes, &e)) fail_msg("%s", e.text);
+    }
+    if (b2_st_writer_commit(w, &e)) fail_msg("%s", e.text);
+    free(list);
+    b2_st_close(from[0]);
+    b2_st_close(from[1]);
+}
+
+static blip2_model *open_as(blip2_device *d, const char *dir, blip2_dtype dtype)
+{
+    blip2_error e = BLIP2_ERROR_INIT;
+    blip2_model_options o = BLIP2_MODEL_OPTIONS_INIT;
+    blip2_model *m = NULL;
+    o.dtype = dtype;
+    if (blip2_model_open(d, dir, &o, &m, &e)) fail_msg("%s", e.text);
+    return m;
+}
+
+static void expect_widened(const b2_param *p, const b2_param *narrow, b2_dtype type)
+{
+    float a[512], b[512];
+    assert_int_equal(p->type, type);
+    assert_true(narrow->type >= B2_I8 && p->cols <= 512);
+    for (int o = 0; o < p->rows; o++) {
+        b2_param_row(p, o, a);
+        b2_param_row(narrow, o, b);
+        for (int c = 0; c < p->cols && type == B2_BF16; c++) b[c] = b2_bf16_to_f32(b2_f32_to_bf16(b[c]));
+        assert_memory_equal(a, b, (size_t)p->cols * sizeof *a);
+    }
+}
+
+/* One of a linear's blocks is wide in the file: the others become so, with the values they had. */
+static void test_mixed_blocks(void **state)
+{
+    const blip2_dtype narrow[] = {BLIP2_DTYPE_INT8, BLIP2_DTYPE_INT4},
+                      wide[] = {BLIP2_DTYPE_F32, BLIP2_DTYPE_BF16};
+    blip2_error e = BLIP2_ERROR_INIT;
+    blip2_init_options o = BLIP2_INIT_OPTIONS_INIT;
+    small_model s;
+    char plain[600], dir[600];
+    (void)state;
+    small_model_open(&s, 2, BLIP2_DTYPE_FILE);
+    snprintf(plain, sizeof plain, "%s/plain", s.dir);
+    o.preset = "fashion-tiny";
+    if (blip2_model_init(plain, &o, &e)) fail_msg("%s", e.text);
+    for (int i = 0; i < 2; i++) {
+        snprintf(dir, sizeof dir, "%s/q%d", s.dir, i);
+        blip2_model *was = open_as(s.device, plain, narrow[i]);
+        if (blip2_model_export(was, NULL, narrow[i], dir, &e)) fail_msg("%s", e.text);
+        widen_k(dir, plain);
+        for (int k = 0; k < 2; k++) {
+            blip2_model *m = open_as(s.device, dir, wide[k]);
+            const int q = b2_net_find(m->net, BLOCK "q.weight"), v = b2_net_find(m->net, BLOCK "v.weight");
+            expect_widened(m->net->ref[q].param, was->net->ref[q].param, k ? B2_BF16 : B2_F32);
+            expect_widened(m->net->ref[v].param, was->net->ref[v].param, k ? B2_BF16 : B2_F32);
+            blip2_model_close(m);
+        }
+        blip2_model_close(was);
+    }
+    small_model_close(&s);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_two_biases),
-                                       cmocka_unit_test(test_hash_sees_biases),
-                                       cmocka_unit_test(test_random_weights)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_biases), cmocka_unit_test(test_hash_sees_biases),
+        cmocka_unit_test(test_random_weights), cmocka_unit_test(test_mixed_blocks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
