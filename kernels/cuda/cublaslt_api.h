@@ -57,8 +57,8 @@ typedef struct b2_lt_api {
                   const b2_lt_algo *algo, void *workspace, size_t bytes, void *stream);
 } b2_lt_api;
 
-/* Opens the library wherever it is: what is loaded already, $CUDA_HOME, the linker's folders, the toolkit's
- * usual one, Python's packages. 13 before 12. It stays open. NULL: there is none, or BLIP2_CUBLAS is 0. */
+/* Opens the library wherever it is ($CUDA_HOME among other places: vendor_load.h), 13 before 12. It stays
+ * open. NULL: there is none, or BLIP2_CUBLAS is 0. */
 const b2_lt_api *b2_cublaslt_open(void);
 #ifdef __cplusplus
 }
