@@ -100,7 +100,7 @@ TEST_A := $(if $(TEST_SHARED),$(OBJ)/libtests.a)
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: all lib programs deps quickstart run-quickstart base-model test run-test test-programs check-kernels bench-kernels parity bench install \
-        uninstall format format-check lint clean help fuzz cuda check-cuda-host gpu-programs gpu-check test-race FORCE
+        uninstall format format-check lint clean help fuzz cuda check-cuda-host check-cudnn gpu-programs gpu-check test-race FORCE
 
 all: lib programs ## the library (static and shared) and the programs in $(BUILD)/bin
 lib: $(BUILD)/lib/libblip2.a $(BUILD)/lib/libblip2.so.$(VERSION) $(BUILD)/lib/blip2.pc
@@ -231,11 +231,12 @@ $(BUILD)/bin-tests/check_kernels: $(OBJ)/check_kernels $(BUILD)/flags
 # The CUDA kernels compiled for the host (tests/cuda_host): no GPU, no CUDA headers. Fibers and gcc's thread sanitizer do not
 # go together, and the switch is written for x86-64. A build without a part has the same kernels: not again there.
 HOST_CUDA := $(if $(filter x86_64%,$(MACHINE)),$(if $(findstring thread,$(SAN))$(filter-out 1,$(WITH_IMAGE) $(WITH_TEXT)),,1))
-CUDA_HOST_C   := $(patsubst %.c,$(OBJ)/cuda_host/%.o,$(filter-out %/cublaslt_load.c,$(wildcard kernels/cuda/*.c)) tests/cuda_host/host_schedule.c) \
-                 $(OBJ)/tests/cuda_host/emu_runtime.o $(OBJ)/tests/cuda_host/emu_cublaslt.o
+CUDA_HOST_C   := $(patsubst %.c,$(OBJ)/cuda_host/%.o,$(filter-out %_load.c,$(wildcard kernels/cuda/*.c)) tests/cuda_host/host_schedule.c) \
+                 $(patsubst %,$(OBJ)/tests/cuda_host/emu_%.o,runtime cublaslt cudnn)
 CUDA_HOST_OBJ := $(patsubst %.cu,$(OBJ)/cuda_host/%.o,$(wildcard kernels/cuda/*.cu)) $(CUDA_HOST_C) $(OBJ)/tests/cuda_host/emu_core.o
 CUDA_HOST_MODULE := $(OBJ)/emu/libblip2-cuda.so
-HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/conformance_host $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE))
+HOST_CUDA_TESTS := $(if $(HOST_CUDA),$(OBJ)/planted_faults $(OBJ)/conformance_host $(OBJ)/check_cuda_host $(CUDA_HOST_MODULE) $(OBJ)/plan_cudnn \
+                     $(OBJ)/no_driver/libcuda.so.1)
 $(OBJ)/cuda_host/%.o: %.cu | $(OBJ)/probe
 	$(compile_c)
 	$(Q)$(CXX) -x c++ -std=c++20 -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function $(if $(WERROR),-Werror) $(SANFLAGS) $(INCLUDES) -O1 -fPIC \
@@ -259,6 +260,17 @@ $(OBJ)/check_cuda_host: $(CHECK) $(OBJ)/cuda_host/tests/gpu/check_cuda.o $(CUDA_
 	$(Q)$(CXX) $(COMMON) $(CFLAGS) $(LDFLAGS) $(PKG_LDFLAGS) $^ $(DEP_LIBS) -o $@
 check-cuda-host: $(OBJ)/check_cuda_host ## the CUDA kernels on the host, against ref [K=name] [SEED=n]
 	@$< --tier=cuda $(if $(K),--kernel=$(K)) $(if $(SEED),--seed=$(SEED))
+
+# What cuDNN, where it is found, makes of the module's graphs: no GPU, no driver, no CUDA headers.
+$(OBJ)/plan_cudnn: $(patsubst %,$(OBJ)/cuda_host/%.o,tests/gpu/plan_cudnn $(addprefix kernels/cuda/,cudnn_plan cudnn_load vendor_load))
+	$(link)
+	$(Q)$(CC) $(SANFLAGS) $(LDFLAGS) $^ -ldl -lpthread -o $@
+$(OBJ)/no_driver/libcuda.so.1: tests/gpu/no_driver.c
+	@mkdir -p $(@D)
+	$(link)
+	$(Q)$(CC) -std=c11 $(WARN) -shared -fPIC -Wl,-soname,libcuda.so.1 $< -o $@
+check-cudnn: $(OBJ)/plan_cudnn $(OBJ)/no_driver/libcuda.so.1 ## what cuDNN plans for an H100, without one [CUDNN_HOME=dir] [CUDA_HOME=dir]
+	@LD_LIBRARY_PATH="$(OBJ)/no_driver:$$LD_LIBRARY_PATH" $< || [ $$? = 77 ] # 77: skipped, with the reason
 
 # ---- the CUDA module ------------------------------------------------------------------------------------------
 # Needs nvcc; the CUDA runtime is linked in, so that at run time it takes a driver and nothing else.

@@ -178,6 +178,7 @@ static bool run_all(b2_queue *q, const product *p, const operands *o, int n)
         if (!way[i]) return false;
     }
     for (int i = 0; i < n; i++) run(q, b, way[i], &o[i]);
+    b2_cuda_by(q, B2_BY_CUBLASLT);
     return true;
 }
 

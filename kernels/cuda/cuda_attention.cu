@@ -1,8 +1,10 @@
 /* Attention, forward. Scores never leave the chip: a block takes 64 queries of one head and walks over the
  * keys 64 at a time, its softmax rescaled as larger scores come (Dao et al. 2022, FlashAttention,
  * algorithm 1); here in f32, in attention_mma_fwd.cuh on tensor cores. One query, as in generation: a block a
- * head, all its scores in shared memory. */
+ * head, all its scores in shared memory. Where cuDNN is wanted it is asked first (cudnn.c): bf16, nothing
+ * masked. */
 #include "kernels/cuda/attention_mma_fwd.cuh"
+#include "kernels/cuda/cudnn.h"
 
 /* What a thread holds of its 4 rows. */
 template <int C> struct attn_state {
@@ -193,7 +195,7 @@ static void attn_one(b2_queue *q, void *ctx, float *lse, const b2_attn *a, const
 
 template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
 {
-    (void)ws;
+    if (sizeof(T) == 2 && b2_dnn_attention(q, ctx, lse, a, ws)) return;
     if (a->tq == 1) {
         attn_one<T>(q, ctx, lse, a, attn_fresh{NULL, NULL, NULL, 0, 0, 0});
         return;
@@ -218,15 +220,11 @@ static void attn_append(b2_queue *q, void *ctx, float *kcache, float *vcache, co
     (void)ws;
     attn_one<T>(q, ctx, NULL, a, attn_fresh{kcache, vcache, kv, ld, k0, v0});
 }
-static size_t attn_fwd_ws(const b2_attn *a, int threads)
-{
-    (void)a, (void)threads;
-    return 0;
-}
 
 K_EXPORT(attn_fwd, (b2_queue * q, void *ctx, float *lse, const b2_attn *a, void *ws), (q, ctx, lse, a, ws))
 K_EXPORT(attn_append,
          (b2_queue * q, void *ctx, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
           const b2_attn *a, void *ws),
          (q, ctx, kcache, vcache, kv, ld, k0, v0, a, ws))
-K_EXPORT_WS(attn_fwd_ws, (const b2_attn *a, int threads), (a, threads))
+extern "C" size_t b2_cuda_f32_attn_fwd_ws(const b2_attn *, int) { return 0; }
+extern "C" size_t b2_cuda_bf16_attn_fwd_ws(const b2_attn *a, int) { return b2_dnn_attention_ws(a); }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/cuda_few.cuh"
 #include "kernels/cuda/gemm_mma.cuh"
 #include "kernels/cuda/gemm_simt.cuh"
+#include "kernels/cuda/round_rows.h"
 
 /* What becomes of a sum: the result itself or, where the terms are cut into parts, one of them in the
  * workspace. */
@@ -126,19 +127,6 @@ static size_t gemm_ws(int m, int n, int k, int threads)
 
 /* ---- dx = dy w: the terms run down w's rows ---- */
 
-/* Rows of f32, ld apart, as dense rows of bf16: what cuBLASLt takes of a gradient. Memory bounds it. */
-__global__ void __launch_bounds__(256)
-    round_rows_kernel(bf16 *to, const float *from, int ld, int64_t cells, int cols)
-{
-    const int64_t at = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    if (at < cells) to[at] = k_store<bf16>(from[at / cols * ld + at % cols]);
-}
-static void round_rows(b2_queue *q, bf16 *to, const float *from, int ld, int rows, int cols)
-{
-    const int64_t cells = (int64_t)rows * cols;
-    k_launch(q, round_rows_kernel, k_blocks(cells, 256), 256, 0, to, from, ld, cells, cols);
-}
-
 template <bool MMA, class VA, class VB>
 static void backward(b2_queue *q, float *dx, const VA &dy, const VB &w, float alpha, float beta)
 {
@@ -161,7 +149,7 @@ static void gemm_dx_wbf16(b2_queue *q, float *dx, const float *dy, int ldy, cons
 {
     const gemm_view<bf16> b = gemm_view_blocks<bf16>(w, nw, k);
     if (sizeof(T) == 2 && b2_blas_takes(q, m, b.rows, k)) {
-        round_rows(q, (bf16 *)ws, dy, ldy, m, b.rows);
+        b2_cuda_round_rows(q, ws, dy, ldy, m, b.rows);
         if (b2_blas_dx(q, B2_BF16, dx, ws, b.rows, w, nw, m, k, alpha, beta)) return;
     }
     backward<sizeof(T) == 2>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
@@ -205,7 +193,7 @@ static void gemm_dw(b2_queue *q, float *dw, const float *dy, int ldy, const void
     if (m == 0) return;
     if (sizeof(T) == 4 && b2_blas_dw(q, B2_F32, dw, dy, ldy, x, m, n, k, alpha)) return;
     if (sizeof(T) == 2 && b2_blas_takes(q, m, n, k)) {
-        round_rows(q, (bf16 *)ws, dy, ldy, m, n);
+        b2_cuda_round_rows(q, ws, dy, ldy, m, n);
         if (b2_blas_dw(q, B2_BF16, dw, ws, n, x, m, n, k, alpha)) return;
     }
     const gemm_view<float> a = gemm_view_of<float>(dy, m, n, ldy);

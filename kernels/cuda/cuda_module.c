@@ -11,16 +11,18 @@
 #define LEAST_CAPABILITY 80
 
 struct b2_gpu {
-    int index, multiprocessors;
+    int index, multiprocessors, capability; /* 90: 9.0 */
     size_t cache_bytes;
-    char text[200];
+    char text[256];
 };
 struct b2_stream {
     b2_gpu *gpu;
     cudaStream_t stream;
     bool recording;
     b2_blas *blas; /* opened when a product first wants it */
-    bool blas_asked;
+    b2_dnn *dnn;   /* likewise */
+    bool blas_asked, dnn_asked;
+    unsigned allowed, used; /* vendors' libraries: B2_BY_... */
 };
 struct b2_graph {
     b2_gpu *gpu;
@@ -53,6 +55,23 @@ static void say_why(cudaError_t code, char *why, size_t room)
         snprintf(why, room, "%s: %s", cudaGetErrorName(code), cudaGetErrorString(code));
 }
 
+/* By whom products and attention are; what cuDNN takes, b2_dnn_attention says. */
+static void describe_libraries(const b2_gpu *g, char *text, size_t room)
+{
+    const b2_lt_api *lt = b2_cublaslt_open();
+    const size_t v = lt ? lt->version() : 0, dnn = b2_dnn_version();
+    char products[32] = "our own", attention[64] = "our own";
+    if (lt) snprintf(products, sizeof products, "cuBLASLt %zu.%zu", v / 10000, v % 10000 / 100);
+    if (b2_dnn_wanted() && !dnn)
+        snprintf(attention, sizeof attention, "our own (no cuDNN from 9.13 on is found)");
+    else if (dnn && g->capability < B2_DNN_LEAST_CAPABILITY)
+        snprintf(attention, sizeof attention, "our own (cuDNN from sm_%d on)", B2_DNN_LEAST_CAPABILITY);
+    else if (dnn)
+        snprintf(attention, sizeof attention, "cuDNN %zu.%zu where nothing is masked", dnn / 10000,
+                 dnn % 10000 / 100);
+    snprintf(text, room, "products: %s, attention: %s", products, attention);
+}
+
 static int look_at(b2_gpu *g, char *why, size_t room)
 {
     struct cudaDeviceProp p;
@@ -69,16 +88,14 @@ static int look_at(b2_gpu *g, char *why, size_t room)
                  p.minor, LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
         return 1;
     }
+    char libraries[112];
     g->multiprocessors = p.multiProcessorCount;
+    g->capability = p.major * 10 + p.minor;
     g->cache_bytes = (size_t)p.l2CacheSize;
-    const b2_lt_api *lt = b2_cublaslt_open();
-    const size_t version = lt ? lt->version() : 0;
-    char products[32] = "our own";
-    if (lt) snprintf(products, sizeof products, "cuBLASLt %zu.%zu", version / 10000, version % 10000 / 100);
-    snprintf(g->text, sizeof g->text,
-             "cuda:%d: %.100s, sm_%d%d, %.1f GiB, driver for CUDA %d.%d, products: %s", g->index, p.name,
-             p.major, p.minor, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10,
-             products);
+    describe_libraries(g, libraries, sizeof libraries);
+    snprintf(g->text, sizeof g->text, "cuda:%d: %.80s, sm_%d, %.1f GiB, driver for CUDA %d.%d, %s", g->index,
+             p.name, g->capability, (double)p.totalGlobalMem / 0x1p30, driver / 1000, driver % 1000 / 10,
+             libraries);
     return 0;
 }
 
@@ -168,6 +185,7 @@ static int stream_open(b2_gpu *g, b2_stream **out)
         return (int)code;
     }
     s->gpu = g;
+    s->allowed = B2_BY_ALL;
     *out = s;
     return 0;
 }
@@ -177,6 +195,7 @@ static void stream_close(b2_stream *s)
     if (!s) return;
     if (use(s->gpu) == cudaSuccess) {
         b2_blas_close(s->blas);
+        b2_dnn_close(s->dnn);
         cudaStreamDestroy(s->stream);
     }
     free(s);
@@ -304,14 +323,38 @@ void *b2_cuda_stream(const b2_queue *q)
     return use(s->gpu) == cudaSuccess ? s->stream : NULL;
 }
 
+/* What is recorded has run once before, and asked: then nothing is opened. */
+static bool ask_once(b2_stream *s, bool *asked)
+{
+    if (*asked || s->recording) return false;
+    return *asked = true;
+}
+
 b2_blas *b2_cuda_blas(const b2_queue *q)
 {
     b2_stream *s = q->native;
-    if (s->blas_asked) return s->blas;
-    if (s->recording) return NULL; /* what is recorded has run once before, and asked */
-    s->blas_asked = true;
-    s->blas = use(s->gpu) == cudaSuccess ? b2_blas_open() : NULL;
+    if (!(s->allowed & B2_BY_CUBLASLT)) return NULL;
+    if (ask_once(s, &s->blas_asked) && use(s->gpu) == cudaSuccess) s->blas = b2_blas_open();
     return s->blas;
+}
+
+b2_dnn *b2_cuda_dnn(const b2_queue *q)
+{
+    b2_stream *s = q->native;
+    if (!(s->allowed & B2_BY_CUDNN) || s->gpu->capability < B2_DNN_LEAST_CAPABILITY) return NULL;
+    if (ask_once(s, &s->dnn_asked) && use(s->gpu) == cudaSuccess) s->dnn = b2_dnn_open(s->stream);
+    return s->dnn;
+}
+
+bool b2_cuda_recording(const b2_queue *q) { return ((const b2_stream *)q->native)->recording; }
+
+void b2_cuda_allow(b2_stream *s, unsigned libraries) { s->allowed = libraries; }
+void b2_cuda_by(const b2_queue *q, unsigned library) { ((b2_stream *)q->native)->used |= library; }
+unsigned b2_cuda_used(b2_stream *s)
+{
+    const unsigned used = s->used;
+    s->used = 0;
+    return used;
 }
 
 const b2_step *b2_cuda_step(const b2_queue *q) { return q->step; }

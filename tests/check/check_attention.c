@@ -67,6 +67,7 @@ typedef struct plan {
     const char *part; /* of the model; NULL in checks. A batch of 0 there is the pass's. */
     int batch, heads, dim, tq, tk;
     bool bias, causal, ragged, decode, shared;
+    bool whole; /* aligned, and no key rows that nobody sees: what libraries take too */
     float drop;
 } plan;
 
@@ -119,24 +120,42 @@ static void vectors(ck *c, attn *t, const plan *p)
     }
 }
 
+/* As layers have them: columns of the same rows, k and v those of q where a stack attends to itself. */
+static void side_by_side(ck *c, attn *t, double spread)
+{
+    b2_attn *a = &t->a;
+    const int width = a->heads * a->dim;
+    const bool self = a->tq == a->tk;
+    a->ldq = self ? 3 * width : width;
+    a->ldk = a->ldv = self ? 3 * width : 2 * width;
+    t->q = ck_in(c, CK_F32, (int64_t)a->batch * a->tq * a->ldq, spread);
+    if (!self) t->k = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldk, spread);
+    a->q = t->q->p;
+    a->k = self ? a->q + width : t->k->p;
+    a->v = a->k + width;
+}
+
 static void build(ck *c, attn *t, const plan *p)
 {
     b2_attn *a = &t->a;
     const int width = p->heads * p->dim;
     *t = (attn){.a = {.batch = p->batch, .heads = p->heads, .dim = p->dim, .tq = p->tq, .tk = p->tk},
                 .step = &c->step};
-    a->krows = c->bench ? p->tk : p->tk + (ck_flip(c) ? ck_below(c, 5) : 0);
+    c->aligned = p->whole;
+    a->krows = p->tk + (!c->bench && !p->whole && ck_flip(c) ? ck_below(c, 5) : 0);
     a->scale = p->bias ? 1 : (float)(1 / sqrt(p->dim));
     a->causal = p->causal;
     a->drop = p->drop;
     a->site = (uint32_t)ck_below(c, 5000);
-    const int gap = c->bench     ? 2 * width
-                    : ck_flip(c) ? ck_below(c, 30)
-                                 : 0; /* 2*width: q, k and v side by side */
+    const int gap = c->bench ? 2 * width : ck_flip(c) ? ck_below(c, 30) : 0;
     a->ldq = width + gap;
     a->ldk = width + gap;
     a->ldv = width + gap + (c->bench ? 0 : ck_below(c, 2));
     vectors(c, t, p);
+    if (c->bench && p->tq > 1) {
+        side_by_side(c, t, p->bias ? 0.5 : 2);
+        return;
+    }
     t->q = ck_in(c, CK_F32, (int64_t)a->batch * a->tq * a->ldq, p->bias ? 0.5 : 2);
     t->k = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldk, p->bias ? 0.5 : 2);
     t->v = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldv, 2);
@@ -177,9 +196,12 @@ static const plan bench_plans[] = {
 #define BENCH_PLANS (int)(sizeof bench_plans / sizeof bench_plans[0])
 
 static const plan edge_plans[] = {
-    {.batch = 1, .heads = 2, .dim = 88, .tq = 65, .tk = 65},
+    {.batch = 1, .heads = 2, .dim = 88, .tq = 65, .tk = 65, .whole = true},
     {.batch = 2, .heads = 3, .dim = 64, .tq = 48, .tk = 48, .bias = true, .ragged = true},
     {.batch = 1, .heads = 1, .dim = 16, .tq = 3, .tk = 257},
+    {.batch = 2, .heads = 2, .dim = 64, .tq = 32, .tk = 32, .whole = true},
+    {.batch = 2, .heads = 1, .dim = 64, .tq = 32, .tk = 257, .whole = true},
+    {.batch = 3, .heads = 2, .dim = 8, .tq = 2, .tk = 9, .whole = true},
     {.batch = 3, .heads = 2, .dim = 64, .tq = 1, .tk = 33, .bias = true, .decode = true, .causal = true},
     {.batch = 5, .heads = 2, .dim = 32, .tq = 1, .tk = 40, .ragged = true, .decode = true, .bias = true},
     {.batch = 2, .heads = 2, .dim = 8, .tq = 31, .tk = 31, .bias = true, .causal = true, .drop = 0.1f},

@@ -42,7 +42,7 @@ void ck_give(void *p)
 static void place(ck *c, ck_buf *b)
 {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const bool aligned = c->bench || ck_flip(c);
+    const bool aligned = c->bench || c->aligned || ck_flip(c);
     if (b->output) {
         b->lead = GUARD + (aligned ? 0 : size_of(b->type) * (size_t)(1 + ck_below(c, 7)));
         b->block_bytes = b->lead + b->bytes + GUARD;
@@ -216,6 +216,7 @@ void ck_free(ck *c)
         free(b->first);
         free(b);
     }
+    c->aligned = false;
 }
 
 static bool guarded(const ck_buf *b)

@@ -67,6 +67,11 @@ __attribute__((weak)) double ck_cuda_single(ck_launch *fn, void *ctx, bool hot);
 /* Seconds a launch, each of `repeats` replays of a graph of `launches`. */
 __attribute__((weak)) void ck_cuda_graph(ck_launch *fn, void *ctx, int launches, int repeats, double *s);
 __attribute__((weak)) double ck_cuda_copy(size_t bytes); /* seconds of a copy inside the GPU's memory */
+/* By whom a GPU's slots can do their work: 0 is "own", from 1 on vendors' libraries; NULL: no more. */
+__attribute__((weak)) const char *ck_cuda_by(int by);
+/* From now on they may ask that library and no other; -1: any that is at hand, as everywhere else. */
+__attribute__((weak)) void ck_cuda_let(int by);
+__attribute__((weak)) bool ck_cuda_took(int by); /* has it done anything since ck_cuda_let? */
 
 /* What a device can do, measured before anything is timed on it. */
 typedef struct ck_ceiling {
@@ -82,6 +87,7 @@ typedef struct ck {
     bool profile;                   /* timed, but by somebody else: calls only */
     int batch;                      /* bench: items of this pass */
     bool first_batch;
+    bool aligned;      /* this case's buffers, to 64 bytes: a check may set it before it makes them */
     int repeats;       /* timed: at most */
     int cases, ran;    /* of this kernel and type so far; of all */
     const char *shape; /* pattern that a case's shape must match, or NULL */
@@ -181,6 +187,8 @@ typedef struct ck_timing {
     double median, p10, p90; /* seconds */
     int n;
     const char *cache, *how; /* "cold" or "hot"; "call" or "graph" */
+    const char *by;          /* ck_cuda_by; a CPU's kernels are our own */
+    double own;              /* seconds of our own kernel in the same state; 0: not known, or it is that */
 } ck_timing;
 ck_timing ck_sorted(double *s, int n); /* s: in any order before */
 int ck_by_value(const void *a, const void *b);

@@ -98,6 +98,40 @@ train() { "$bin/train_fashion" --model "$model" --images "$golden/images" --trai
     cmp a/adapter_model.safetensors b/adapter_model.safetensors
 }
 
+@test "answers and training steps by cuDNN: asked for alone, recorded as eager; where it is missing, our own" {
+    need_module
+    pictures() { EMU_REPORT=$work/$1 EMU_CUDNN=2 ask --device cuda:0 --dtype bf16 >"$1.out"; }
+    attentions() { sed 's/.*attentions //' "$1"; }
+    pictures own
+    BLIP2_CUDNN=0 pictures off
+    EMU_CUDNN_VERSION=91200 BLIP2_CUDNN=1 pictures old
+    EMU_CAPABILITY=89 BLIP2_CUDNN=1 pictures ada
+    for r in own off old ada; do
+        [ "$(attentions $r)" = 0 ]
+        cmp own.out $r.out
+    done
+    BLIP2_CUDNN=1 pictures asked
+    [ "$(attentions asked)" -ge 2 ]
+    export EMU_CUDNN=2
+    out=plain train --device cuda:0 --dtype bf16
+    out=a BLIP2_CUDNN=1 BLIP2_CUDA_GRAPHS=0 train --device cuda:0 --dtype bf16
+    out=b BLIP2_CUDNN=1 EMU_REPORT=$work/recorded train --device cuda:0 --dtype bf16
+    cmp a/adapter_model.safetensors b/adapter_model.safetensors
+    [ "$(attentions recorded)" -ge 2 ]
+    if cmp plain/adapter_model.safetensors b/adapter_model.safetensors; then return 1; fi
+    for r in plain b; do sed -n 's/.*"loss": *\([0-9.]*\).*/\1/p' $r/metrics.jsonl >loss.$r; done
+    paste loss.plain loss.b | awk '{ d = ($1 - $2) / $1; if (d < 0) d = -d; if (!($1 > 0 && d <= 0.005)) bad = 1; n++ } END { exit bad || n != 4 }'
+}
+
+@test "what the real cuDNN, where there is one, plans of our attention for an H100" {
+    plan=${OBJ:+$(cd "$root" && cd "$OBJ" && pwd)/plan_cudnn}
+    [ -x "$plan" ] || skip "plan_cudnn is not built on this host"
+    LD_LIBRARY_PATH=${plan%/*}/no_driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" run "$plan"
+    [ "$status" != 77 ] || skip "$output"
+    echo "$output"
+    [ "$status" = 0 ]
+}
+
 replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
 
 @test "answers of recorded steps are those of eager ones, to the bit" {

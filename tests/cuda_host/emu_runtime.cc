@@ -98,6 +98,9 @@ static void catch_up_all()
     for (auto &l : late()) catch_up(l.first);
 }
 
+bool emu_recording() { return recording != nullptr; }
+long emu_attentions; /* that the stand-in for cuDNN was given */
+
 /* True: `what` is recorded, or waits for its time, and is not the caller's any more. */
 bool emu_note(emu_recorded *what, const void *stream)
 {
@@ -137,7 +140,8 @@ __attribute__((destructor)) static void report()
     const char *path = getenv("EMU_REPORT");
     FILE *f = path ? fopen(path, "w") : nullptr;
     if (!f) return;
-    fprintf(f, "launches %ld replays %ld replayed %ld\n", counts.launches, counts.replays, counts.replayed);
+    fprintf(f, "launches %ld replays %ld replayed %ld attentions %ld\n", counts.launches, counts.replays,
+            counts.replayed, emu_attentions);
     fclose(f);
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The CUDA kernels on the host: the emulation's own self-test, then every kernel against the reference in four schedules (the
-# first one with three counts of multiprocessors, whose bits must agree).
+# first one with three counts of multiprocessors, whose bits must agree), and those slots by the stand-ins for vendors' libraries that
+# these take.
 # OBJ names the folder of the programs.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -38,6 +39,8 @@ else
     one forward "$OBJ/check_cuda_host" --tier=cuda --seed=1
     one reverse env EMU_ORDER=reverse "$OBJ/check_cuda_host" --tier=cuda --once --seed=2
     one random env EMU_ORDER=random EMU_SEED=3 "$OBJ/check_cuda_host" --tier=cuda --once --seed=3
+    one cublaslt env EMU_CUBLAS=1 "$OBJ/check_cuda_host" --tier=cuda --once --kernel=gemm --seed=5
+    one cudnn env EMU_CUDNN=1 BLIP2_CUDNN=1 "$OBJ/check_cuda_host" --tier=cuda --once --kernel=attn_fwd --seed=5
     one greedy env EMU_GREEDY=1 EMU_EARLY=1 "$OBJ/check_cuda_host" --tier=cuda --once --seed=4
 fi
 echo "$passed passed, $failed failed, $skipped skipped"

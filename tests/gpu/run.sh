@@ -2,9 +2,10 @@
 # Everything that is to be seen on a GPU, in one command and without network or compiler: `make gpu-check` builds what this needs
 # and calls it; a tree built elsewhere may be carried over and this run alone.
 #   BUILD=build sh tests/gpu/run.sh
-# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl: those of the bf16 table's kernels,
-# or of what BENCH says (options of the check tool: BENCH="--kernel=gemm --batch=1"); of a flan-t5-xl with random weights, made
-# here; and of transformers and PEFT on the same model, where PYTHON has them and sees the GPU. NO_BENCH=1 leaves all that out.
+# Ends with `N passed, N failed, N skipped`; times go to bench/results/<device>-<commit>.jsonl: those of the bf16 table, of our own
+# kernels and of the libraries that take a case, or of what BENCH says (options of the check tool: BENCH="--kernel=gemm --batch=1");
+# of a flan-t5-xl with random weights, made here; and of transformers and PEFT on the same model, where PYTHON has them and sees the
+# GPU. NO_BENCH=1 leaves all that out.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build} gpu=${BUILD:-build}/gpu
@@ -63,10 +64,23 @@ recorded_is_eager() {
 training_int8() { train cpu --dtype int8 && train gpu --dtype int8 --device "$BLIP2_TEST_DEVICE" && near cpu gpu 5e-3; }
 
 step conformance conformance
-step kernels "$gpu/check_cuda" --tier=cuda
-step own-products env BLIP2_CUBLAS=0 "$gpu/check_cuda" --tier=cuda --kernel=gemm
+# by NAME WHAT command...: a step by a vendor's library, where the device's description names it as WHAT's.
+by() {
+    name=$1 what=$2 && shift 2
+    if BLIP2_CUDNN=1 "$gpu/check_cuda" --tier=cuda --once --kernel=cast | grep -q "$what"; then
+        step "$name" "$@"
+    else
+        echo "skipped $name: the device has no \"$what\": $(BLIP2_CUDNN=1 "$gpu/check_cuda" --tier=cuda --once --kernel=cast | grep '^cuda:')"
+        skipped=$((skipped + 1))
+    fi
+}
+
+step kernels-own env BLIP2_CUBLAS=0 "$gpu/check_cuda" --tier=cuda
+by kernels-cublaslt "products: cuBLASLt" "$gpu/check_cuda" --tier=cuda --kernel=gemm
+by kernels-cudnn "attention: cuDNN" env BLIP2_CUDNN=1 "$gpu/check_cuda" --tier=cuda --kernel=attn_fwd
 step golden-model "$gpu/golden_model"
 step golden-stages "$gpu/golden_stages"
+by golden-stages-cudnn "attention: cuDNN" env BLIP2_CUDNN=1 "$gpu/golden_stages"
 step golden-train "$gpu/golden_train"
 step answers-f32 same_answers f32
 step answers-int8 same_answers int8
@@ -74,6 +88,8 @@ step answers-int4 same_answers int4
 step training-f32 training_f32
 step recorded-f32 recorded_is_eager f32
 step recorded-bf16 recorded_is_eager bf16
+recorded_by_cudnn() { BLIP2_CUDNN=1 recorded_is_eager bf16; }
+by recorded-cudnn "attention: cuDNN" recorded_by_cudnn
 step training-int8 training_int8
 if command -v compute-sanitizer >/dev/null; then
     step sanitizer compute-sanitizer --error-exitcode 9 "$gpu/check_cuda" --tier=cuda --once --kernel=attn_fwd
