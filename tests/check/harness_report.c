@@ -45,8 +45,8 @@ static void print_json(const ck *c, const ck_tier *t, const ck_call *call, const
     ck_json_text(f, "device", top->device);
     fprintf(f, ", ");
     ck_json_text(f, "commit", c->commit);
-    fprintf(f, ", \"tier\": \"%s\", \"kernel\": \"%s\", \"dtype\": \"%s\", ", t->name, c->check->name,
-            c->dtype ? "bf16" : "f32");
+    fprintf(f, ", \"tier\": \"%s\", \"by\": \"%s\", \"kernel\": \"%s\", \"dtype\": \"%s\", ", t->name, r->by,
+            c->check->name, c->dtype ? "bf16" : "f32");
     ck_json_text(f, "shape", call->shape);
     fprintf(f, ", \"batch\": %d, \"cache\": \"%s\", \"how\": \"%s\", \"median_us\": %.6g, \"p10_us\": %.6g, ",
             c->batch, r->cache, r->how, 1e6 * r->median, 1e6 * r->p10);
@@ -54,8 +54,10 @@ static void print_json(const ck *c, const ck_tier *t, const ck_call *call, const
             call->bytes, call->flops);
     fprintf(f,
             "\"gbs\": %.6g, \"gflops\": %.6g, \"memory_pct\": %.4g, \"arithmetic_pct\": %.4g, \"judge\": "
-            "\"%s\"}\n",
+            "\"%s\"",
             gbs, gflops, 100 * gbs / top->gbs, 100 * gflops / top->gflops[c->dtype], judge);
+    if (r->own > 0) fprintf(f, ", \"own_over_this\": %.4g", r->own / r->median);
+    fprintf(f, "}\n");
 }
 
 void ck_print_timing(const ck *c, const ck_tier *t, const ck_call *call, const char *judge,
@@ -63,10 +65,11 @@ void ck_print_timing(const ck *c, const ck_tier *t, const ck_call *call, const c
 {
     const ck_ceiling *top = &c->top[t == &c->tier[CK_CUDA]];
     const double gflops = call->flops / r->median * 1e-9, gbs = call->bytes / r->median * 1e-9;
-    printf("%-13s %-4s %-10s %-72s %-4s %-5s %10.2f us (%.2f to %.2f) %8.1f GFLOP/s %8.1f GB/s",
-           c->check->name, c->dtype ? "bf16" : "f32", t->name, call->shape, r->cache, r->how, 1e6 * r->median,
-           1e6 * r->p10, 1e6 * r->p90, gflops, gbs);
+    printf("%-13s %-4s %-10s %-8s %-72s %-4s %-5s %10.2f us (%.2f to %.2f) %8.1f GFLOP/s %8.1f GB/s",
+           c->check->name, c->dtype ? "bf16" : "f32", t->name, r->by, call->shape, r->cache, r->how,
+           1e6 * r->median, 1e6 * r->p10, 1e6 * r->p90, gflops, gbs);
     print_share(top, c->dtype, gflops, gbs);
+    if (r->own > 0) printf(", %.3fx the speed of our own", r->own / r->median);
     printf("%s\n", strcmp(judge, "none") ? "" : ", not judged: too big for ref");
     if (c->json) print_json(c, t, call, judge, r);
 }

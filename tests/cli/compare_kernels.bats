@@ -39,6 +39,19 @@ bad() {
     said "3 cases: 0 faster, 1 slower, 2 within the spread" # half a microsecond is what a GPU's events tell apart
 }
 
+@test "by whom a slot did it is part of the case; files that do not say: our own" {
+    row a 10 10 10 hot cuda >old
+    { row a 5 5 5 hot cuda; row a 20 20 20 hot cuda; } | sed '1s/"tier": "cuda"/&, "by": "cudnn"/; 2s/"tier": "cuda"/&, "by": "own"/' >new
+    run_status 0 compare old new
+    [[ "$output" =~ cuda\ +own\ +gemm.*0\.500x\ slower ]]
+    said "1 cases: 0 faster, 1 slower, 0 within the spread; 0 only in old, 1 only in new"
+    run_status 0 compare new new
+    said "2 cases: 0 faster, 0 slower, 2 within the spread"
+    sed 's/"by": "own"/"by": 1/' new >broken
+    run_status 2 compare broken new
+    said 'broken:2: field "by": expected a text'
+}
+
 @test "less than a percent is nothing, or as much as was asked for" {
     row a 100 100 100 >old
     row a 99.1 99.1 99.1 >new
@@ -126,6 +139,33 @@ objects=${OBJ:+$(cd "$root" && cd "$OBJ" && pwd)}
     [ "$(grep -c '"how": "graph"' times.jsonl)" -ge 50 ]
     EMU_FAIL_AT=9 run_status 2 "$objects/check_cuda_host" --bench --small --kernel=cast --tier=cuda
     said "unspecified launch failure"
+}
+
+none() { if grep "$1" times.jsonl; then return 1; fi; }
+
+# beside NAME KERNEL: NAME has lines of its own beside our kernel's, in the same states, judged like them, with the ratio.
+beside() {
+    tool "$objects/check_cuda_host" --kernel="$2" --tier=cuda --dtype=bf16
+    for state in '"cold", "how": "call"' '"hot", "how": "call"' '"hot", "how": "graph"'; do
+        grep "\"by\": \"$1\", .*\"cache\": $state" times.jsonl | grep -q '"judge": "ref", "own_over_this": [0-9.]*}$'
+    done
+    grep -q "^$2 .* $1 .*x the speed of our own$" table
+    none '"by": "own".*own_over_this'
+    [ "$(grep -c '"by": "own", .*"how": "call"' times.jsonl)" = 6 ] # whatever libraries take
+    run_status 0 compare --strict times.jsonl times.jsonl
+    said "0 only in old, 0 only in new"
+}
+
+@test "times of libraries beside our own kernels', in one run" {
+    export ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" EMU_CUBLAS=1 EMU_CUDNN=1
+    beside cublaslt gemm_dx_wbf16
+    none cudnn
+    beside cudnn attn_fwd
+    none cublaslt
+    BLIP2_CUDNN=0 tool "$objects/check_cuda_host" --kernel=attn_fwd --tier=cuda --dtype=bf16
+    none cudnn
+    EMU_CAPABILITY=89 tool "$objects/check_cuda_host" --kernel=attn_fwd --tier=cuda --dtype=bf16
+    none cudnn
 }
 
 @test "options of the check tool: 2 for what it does not know" {

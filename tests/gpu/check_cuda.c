@@ -103,6 +103,19 @@ void ck_cuda_graph(ck_launch *fn, void *ctx, int launches, int repeats, double *
     module->forget(graph);
 }
 
+const char *ck_cuda_by(int by)
+{
+    static const char *const names[] = {"own", "cublaslt", "cudnn", NULL};
+    return names[by];
+}
+static unsigned bits(int by) { return by < 0 ? B2_BY_ALL : by ? 1u << (by - 1) : 0; }
+void ck_cuda_let(int by)
+{
+    b2_cuda_allow(stream, bits(by));
+    b2_cuda_used(stream);
+}
+bool ck_cuda_took(int by) { return b2_cuda_used(stream) & bits(by); }
+
 double ck_cuda_copy(size_t bytes)
 {
     void *a = take(bytes), *b = take(bytes);
