@@ -88,7 +88,7 @@ static int look_at(b2_gpu *g, char *why, size_t room)
                  p.minor, LEAST_CAPABILITY / 10, LEAST_CAPABILITY % 10);
         return 1;
     }
-    char libraries[112];
+    char libraries[120];
     g->multiprocessors = p.multiProcessorCount;
     g->capability = p.major * 10 + p.minor;
     g->cache_bytes = (size_t)p.l2CacheSize;
