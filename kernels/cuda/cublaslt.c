@@ -7,7 +7,7 @@
 #include "kernels/cuda/cublaslt_api.h"
 #include "kernels/cuda/cuda_queue.h"
 
-enum { WORKSPACE_BYTES = 32 << 20, LEAST_ROWS = 17, ALIGNED = 16 };
+enum { WORKSPACE_BYTES = 32 << 20, WORKSPACE_ALIGNED = 256, LEAST_ROWS = 17, ALIGNED = 16 };
 
 /* c [rows, cols] = alpha * a b + beta * c + bias. a: [rows, terms], or turned [terms, rows]; b: [terms,
  * cols], or turned [cols, terms]. */
@@ -35,7 +35,7 @@ typedef struct entry {
 enum { BUCKETS = 64, MOST_ENTRIES = 2048 }; /* more shapes than that: begin again */
 struct b2_blas {
     const b2_lt_api *api;
-    void *handle, *workspace, *preference;
+    void *handle, *preference;
     entry *known[BUCKETS];
     int entries;
 };
@@ -58,10 +58,7 @@ b2_blas *b2_blas_open(void)
     b2_blas *b = api ? calloc(1, sizeof *b) : NULL;
     if (!b) return NULL;
     b->api = api;
-    if (!api->create(&b->handle) && !api->preference_create(&b->preference) && prefer(b) &&
-        cudaMalloc(&b->workspace, WORKSPACE_BYTES) == cudaSuccess)
-        return b;
-    cudaGetLastError();
+    if (!api->create(&b->handle) && !api->preference_create(&b->preference) && prefer(b)) return b;
     b2_blas_close(b);
     return NULL;
 }
@@ -93,7 +90,6 @@ void b2_blas_close(b2_blas *b)
     forget_all(b);
     if (b->preference) b->api->preference_destroy(b->preference);
     if (b->handle) b->api->destroy(b->handle);
-    if (b->workspace) cudaFree(b->workspace);
     free(b);
 }
 
@@ -150,13 +146,13 @@ static const entry *entry_of(b2_blas *b, const product *p)
 
 static bool aligned(const void *p) { return (uintptr_t)p % ALIGNED == 0; }
 
-static void run(b2_queue *q, b2_blas *b, const entry *e, const operands *o)
+static void run(b2_queue *q, b2_blas *b, const entry *e, const operands *o, void *ws)
 {
     const b2_lt_api *api = b->api;
     int code = o->bias ? api->desc_set(e->desc, B2_LT_BIAS_POINTER, &o->bias, sizeof o->bias) : 0;
     if (!code)
         code = api->matmul(b->handle, e->desc, &o->alpha, o->b, e->a, o->a, e->b, &o->beta, o->c, e->c, o->c,
-                           e->c, &e->algo, b->workspace, WORKSPACE_BYTES, b2_cuda_stream(q));
+                           e->c, &e->algo, ws, WORKSPACE_BYTES, b2_cuda_stream(q));
     if (code) b2_cuda_launched(q, "cublasLtMatmul", (int)cudaErrorLaunchFailure);
 }
 
@@ -165,9 +161,15 @@ bool b2_blas_takes(const b2_queue *q, int m, int n, int k)
     return b2_cuda_blas(q) && m >= LEAST_ROWS && n > 0 && k > 0 && n % 8 == 0 && k % 8 == 0;
 }
 
-/* All products of one call, or none. */
-static bool run_all(b2_queue *q, const product *p, const operands *o, int n)
+size_t b2_blas_ws(int m)
 {
+    return m >= LEAST_ROWS && b2_cublaslt_open() ? WORKSPACE_BYTES + WORKSPACE_ALIGNED : 0;
+}
+
+/* All products of one call, or none. */
+static bool run_all(b2_queue *q, const product *p, const operands *o, int n, void *ws)
+{
+    char *at = (char *)ws + (-(uintptr_t)ws & (WORKSPACE_ALIGNED - 1));
     b2_blas *b = b2_cuda_blas(q);
     const entry *way[3];
     if (b->entries > MOST_ENTRIES) forget_all(b);
@@ -177,7 +179,7 @@ static bool run_all(b2_queue *q, const product *p, const operands *o, int n)
         way[i] = entry_of(b, &p[i]);
         if (!way[i]) return false;
     }
-    for (int i = 0; i < n; i++) run(q, b, way[i], &o[i]);
+    for (int i = 0; i < n; i++) run(q, b, way[i], &o[i], at);
     b2_cuda_by(q, B2_BY_CUBLASLT);
     return true;
 }
@@ -210,7 +212,7 @@ static bool whole_eights(const b2_rows *w, int n)
 }
 
 bool b2_blas_forward(b2_queue *q, b2_dtype type, float *y, int ldy, const void *x, const b2_rows *w, int nw,
-                     int m, int k, float alpha, float beta)
+                     int m, int k, float alpha, float beta, void *ws)
 {
     b2_rows rows[3];
     product p[3];
@@ -221,11 +223,11 @@ bool b2_blas_forward(b2_queue *q, b2_dtype type, float *y, int ldy, const void *
         p[i] = (product){type_of(type), m, rows[i].n, k, k, k, ldy, 0, 1, rows[i].bias != NULL};
         o[i] = (operands){x, rows[i].w, y + at, rows[i].bias, alpha, beta};
     }
-    return run_all(q, p, o, n);
+    return run_all(q, p, o, n, ws);
 }
 
 bool b2_blas_dx(b2_queue *q, b2_dtype type, float *dx, const void *dy, int ldy, const b2_rows *w, int nw,
-                int m, int k, float alpha, float beta)
+                int m, int k, float alpha, float beta, void *ws)
 {
     b2_rows rows[3], bare[3];
     product p[3];
@@ -238,14 +240,14 @@ bool b2_blas_dx(b2_queue *q, b2_dtype type, float *dx, const void *dy, int ldy, 
         o[i] = (operands){
             (const char *)dy + (size_t)at * b2_dtype_size(type), rows[i].w, dx, NULL, alpha, i ? 1.0f : beta};
     }
-    return run_all(q, p, o, n);
+    return run_all(q, p, o, n, ws);
 }
 
 bool b2_blas_dw(b2_queue *q, b2_dtype type, float *dw, const void *dy, int ldy, const void *x, int m, int n,
-                int k, float alpha)
+                int k, float alpha, void *ws)
 {
     const product p = {type_of(type), n, k, m, ldy, k, k, 1, 0, 0};
     const operands o = {dy, x, dw, NULL, alpha, 1.0f};
     if (!b2_blas_takes(q, m, n, k) || ldy % 8) return false;
-    return run_all(q, &p, &o, 1);
+    return run_all(q, &p, &o, 1, ws);
 }

@@ -90,16 +90,14 @@ template <class T>
 static void gemm_wf32(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
                       float alpha, float beta, void *ws)
 {
-    (void)ws;
-    if (sizeof(T) == 4 && b2_blas_forward(q, B2_F32, y, ldy, x, w, nw, m, k, alpha, beta)) return;
+    if (sizeof(T) == 4 && b2_blas_forward(q, B2_F32, y, ldy, x, w, nw, m, k, alpha, beta, ws)) return;
     forward<T>(q, x, m, gemm_view_blocks<float>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 template <class T>
 static void gemm_wbf16(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
                        float alpha, float beta, void *ws)
 {
-    (void)ws;
-    if (sizeof(T) == 2 && b2_blas_forward(q, B2_BF16, y, ldy, x, w, nw, m, k, alpha, beta)) return;
+    if (sizeof(T) == 2 && b2_blas_forward(q, B2_BF16, y, ldy, x, w, nw, m, k, alpha, beta, ws)) return;
     forward<T>(q, x, m, gemm_view_blocks<bf16>(w, nw, k), gemm_biased_out(y, ldy, alpha, beta, w, nw));
 }
 /* Tensor cores multiply the bytes themselves; the f32 loop has met their scales already. */
@@ -121,11 +119,14 @@ static void gemm_wi4(b2_queue *q, float *y, int ldy, const void *x, const b2_row
 }
 static size_t gemm_ws(int m, int n, int k, int threads)
 {
-    (void)m, (void)n, (void)k, (void)threads;
-    return 0;
+    (void)n, (void)k, (void)threads;
+    return b2_blas_ws(m);
 }
 
 /* ---- dx = dy w: the terms run down w's rows ---- */
+
+/* What a gradient made narrow takes of a workspace, before what cuBLASLt wants. */
+static size_t narrow_bytes(int rows, int cols) { return (size_t)rows * (size_t)cols * sizeof(bf16); }
 
 template <bool MMA, class VA, class VB>
 static void backward(b2_queue *q, float *dx, const VA &dy, const VB &w, float alpha, float beta)
@@ -139,8 +140,7 @@ static void gemm_dx_wf32(b2_queue *q, float *dx, const float *dy, int ldy, const
                          int k, float alpha, float beta, void *ws)
 {
     const gemm_view<float> b = gemm_view_blocks<float>(w, nw, k);
-    (void)ws;
-    if (sizeof(T) == 4 && b2_blas_dx(q, B2_F32, dx, dy, ldy, w, nw, m, k, alpha, beta)) return;
+    if (sizeof(T) == 4 && b2_blas_dx(q, B2_F32, dx, dy, ldy, w, nw, m, k, alpha, beta, ws)) return;
     backward<false>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
 template <class T>
@@ -150,7 +150,8 @@ static void gemm_dx_wbf16(b2_queue *q, float *dx, const float *dy, int ldy, cons
     const gemm_view<bf16> b = gemm_view_blocks<bf16>(w, nw, k);
     if (sizeof(T) == 2 && b2_blas_takes(q, m, b.rows, k)) {
         b2_cuda_round_rows(q, ws, dy, ldy, m, b.rows);
-        if (b2_blas_dx(q, B2_BF16, dx, ws, b.rows, w, nw, m, k, alpha, beta)) return;
+        void *rest = (char *)ws + narrow_bytes(m, b.rows);
+        if (b2_blas_dx(q, B2_BF16, dx, ws, b.rows, w, nw, m, k, alpha, beta, rest)) return;
     }
     backward<sizeof(T) == 2>(q, dx, gemm_view_of<float>(dy, m, b.rows, ldy), b, alpha, beta);
 }
@@ -176,7 +177,7 @@ static void gemm_dx_wi4(b2_queue *q, float *dx, const float *dy, int ldy, const 
 static size_t gemm_dx_ws(int m, int n, int k, int threads)
 {
     (void)k, (void)threads;
-    return (size_t)m * (size_t)n * sizeof(bf16);
+    return narrow_bytes(m, n) + b2_blas_ws(m);
 }
 
 /* ---- dw += dy^T x: the terms run down both ---- */
@@ -191,10 +192,11 @@ static void gemm_dw(b2_queue *q, float *dw, const float *dy, int ldy, const void
                     float alpha, void *ws)
 {
     if (m == 0) return;
-    if (sizeof(T) == 4 && b2_blas_dw(q, B2_F32, dw, dy, ldy, x, m, n, k, alpha)) return;
+    if (sizeof(T) == 4 && b2_blas_dw(q, B2_F32, dw, dy, ldy, x, m, n, k, alpha, ws)) return;
     if (sizeof(T) == 2 && b2_blas_takes(q, m, n, k)) {
         b2_cuda_round_rows(q, ws, dy, ldy, m, n);
-        if (b2_blas_dw(q, B2_BF16, dw, ws, n, x, m, n, k, alpha)) return;
+        void *rest = (char *)ws + narrow_bytes(m, n);
+        if (b2_blas_dw(q, B2_BF16, dw, ws, n, x, m, n, k, alpha, rest)) return;
     }
     const gemm_view<float> a = gemm_view_of<float>(dy, m, n, ldy);
     const gemm_view<T> b = gemm_view_of<T>(x, m, k, k);
@@ -206,8 +208,8 @@ static size_t gemm_dw_ws(int m, int n, int k, int threads)
     (void)threads;
     const int parts = dw_parts(m, n, k);
     const size_t own = parts > 1 ? (size_t)parts * (size_t)n * (size_t)k * sizeof(float) : 0;
-    const size_t narrow = (size_t)m * (size_t)n * sizeof(bf16);
-    return own > narrow ? own : narrow;
+    const size_t library = narrow_bytes(m, n) + b2_blas_ws(m);
+    return own > library ? own : library;
 }
 
 K_EXPORT(gemm_wf32,

@@ -7,15 +7,15 @@
 #include "kernels/cuda/cuda_queue.h"
 #include "kernels/cuda/cudnn_plan.h"
 
-enum { WORKSPACE_BYTES = 1 << 20, LEAST_VERSION = 91300, MOST_DIM = 128 };
-enum { TENSORS = 6 }; /* Stats last */
+enum { WORKSPACE_BYTES = 1 << 20, WORKSPACE_ALIGNED = 256, LEAST_VERSION = 91300, MOST_DIM = 128 };
+enum { TENSORS = 6, POINTERS = TENSORS + 1 }; /* Stats is the last tensor; then the workspace */
 
 /* What a shape has been decided to be done with, and the pointers of its last run, which are the same for
  * every layer of a planned step. */
 typedef struct entry {
     b2_dnn_shape key;
     b2_dnn_plan way;
-    void *pack, *at[TENSORS]; /* by id less 1; of the scale, where it lies in this entry */
+    void *pack, *at[POINTERS]; /* by id less 1; of the scale, where it lies in this entry */
     float scale;
     struct entry *next;
 } entry;
@@ -25,7 +25,7 @@ typedef struct entry {
 enum { BUCKETS = 32, MOST_ENTRIES = 256 };
 struct b2_dnn {
     const b2_dnn_api *api;
-    void *handle, *workspace;
+    void *handle;
     entry *known[BUCKETS];
     int entries;
 };
@@ -57,10 +57,7 @@ b2_dnn *b2_dnn_open(void *stream)
     b2_dnn *d = api ? calloc(1, sizeof *d) : NULL;
     if (!d) return NULL;
     d->api = api;
-    if (!api->create(&d->handle) && !api->set_stream(d->handle, stream) &&
-        cudaMalloc(&d->workspace, WORKSPACE_BYTES) == cudaSuccess)
-        return d;
-    cudaGetLastError();
+    if (!api->create(&d->handle) && !api->set_stream(d->handle, stream)) return d;
     b2_dnn_close(d);
     return NULL;
 }
@@ -77,7 +74,6 @@ void b2_dnn_close(b2_dnn *d)
             free(e);
         }
     if (d->handle) d->api->destroy(d->handle);
-    if (d->workspace) cudaFree(d->workspace);
     free(d);
 }
 
@@ -134,7 +130,8 @@ static narrow arrange(const b2_attn *a, void *ws)
 size_t b2_dnn_attention_ws(const b2_attn *a)
 {
     if (!fits(a) || !b2_dnn_version()) return 0;
-    return 2 * (size_t)a->batch * (size_t)(a->tq + 2 * a->tk) * (size_t)(a->heads * a->dim);
+    return 2 * (size_t)a->batch * (size_t)(a->tq + 2 * a->tk) * (size_t)(a->heads * a->dim) +
+           WORKSPACE_BYTES + WORKSPACE_ALIGNED;
 }
 
 /* ---- choosing ------------------------------------------------------------------------------------------ */
@@ -163,7 +160,7 @@ static entry *entry_of(b2_dnn *d, const b2_dnn_shape *s, bool recording)
 }
 
 /* The pack of pointers: the last run's where they are the same. */
-static int pack(b2_dnn *d, entry *e, void *const at[TENSORS])
+static int pack(b2_dnn *d, entry *e, void *const at[POINTERS])
 {
     static const int64_t ids[TENSORS] = {B2_DNN_Q, B2_DNN_K, B2_DNN_V, B2_DNN_O, B2_DNN_SCALE, B2_DNN_STATS};
     const int64_t n = e->key.stats ? TENSORS : TENSORS - 1;
@@ -175,7 +172,7 @@ static int pack(b2_dnn *d, entry *e, void *const at[TENSORS])
     int code = api->desc_create(B2_DNN_PACK, &e->pack);
     if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_IDS, B2_DNN_IS_INT64, n, ids);
     if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_POINTERS, B2_DNN_IS_POINTER, n, at);
-    if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_WORKSPACE, B2_DNN_IS_POINTER, 1, &d->workspace);
+    if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_WORKSPACE, B2_DNN_IS_POINTER, 1, &at[TENSORS]);
     return code ? code : api->finalize(e->pack);
 }
 
@@ -195,7 +192,8 @@ bool b2_dnn_attention(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void
         ws = (char *)ws + 2 * (size_t)b->rows * (size_t)b->cols;
     }
     e->scale = a->scale;
-    void *const at[TENSORS] = {r.at[0], r.at[1], r.at[2], ctx, &e->scale, lse};
+    ws = (char *)ws + (-(uintptr_t)ws & (WORKSPACE_ALIGNED - 1));
+    void *const at[POINTERS] = {r.at[0], r.at[1], r.at[2], ctx, &e->scale, lse, ws};
     int code = pack(d, e, at);
     if (!code && b2_cuda_stream(q)) code = d->api->execute(d->handle, e->way.plan, e->pack);
     if (code) b2_cuda_launched(q, "cudnnBackendExecute", (int)cudaErrorLaunchFailure);

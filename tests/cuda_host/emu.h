@@ -305,6 +305,19 @@ template <class F> struct emu_recorded_launch : emu_recorded {
     void run() override { emu_run(name, grid, block, shared, emu_thread<F>, &call); }
 };
 extern "C" __attribute__((weak)) void *b2_cuda_stream(const b2_queue *q); /* as in common.cuh */
+/* A library's workspace: it is written to (the ends of a large one), so that whatever else is kept there
+ * shows. */
+struct emu_scratch {
+    char *at;
+    size_t bytes;
+    void spoil() const
+    {
+        const size_t part = bytes < 65536 ? bytes : 65536;
+        if (!bytes) return;
+        memset(at, 0xA5, part);
+        memset(at + bytes - part, 0xA5, part);
+    }
+};
 /* False: nobody records, and it was deleted. */
 __attribute__((weak)) bool emu_note(emu_recorded *what, const void *stream);
 template <class... P, class... A>

@@ -158,9 +158,11 @@ struct work : emu_recorded {
     float alpha, beta;
     const void *a, *b;
     float *c;
+    emu_scratch scratch;
     void run() override
     {
         emu_memory_open();
+        scratch.spoil();
         const int64_t terms = d.turned[0] ? la.rows : la.cols;
         std::vector<float> left((size_t)(terms * lc.rows));
         for (int64_t r = 0; r < lc.rows; r++)
@@ -201,7 +203,9 @@ int matmul(void *h, void *dd, const void *alpha, const void *a, void *aa, const 
     need_on_gpu(a, w->la.ld * (w->la.cols - 1) * bytes_of(w->la.type) + w->la.rows * bytes_of(w->la.type));
     need_on_gpu(b, w->lb.ld * (w->lb.cols - 1) * bytes_of(w->lb.type) + w->lb.rows * bytes_of(w->lb.type));
     need_on_gpu(out, w->lc.ld * (w->lc.cols - 1) * 4 + w->lc.rows * 4);
+    need((uintptr_t)workspace % 256 == 0, "the workspace is not aligned to 256 bytes");
     need_on_gpu(workspace, (int64_t)bytes);
+    w->scratch = {(char *)workspace, bytes};
     if (w->d.epilogue == B2_LT_EPILOGUE_BIAS) {
         need(w->d.bias_type == B2_LT_R_32F, "the bias's type");
         need_on_gpu(w->d.bias, w->lc.rows * 4);

@@ -259,6 +259,7 @@ struct view {
 struct work : emu_recorded {
     view q, k, v, o;
     float *stats, scale;
+    emu_scratch scratch;
     void row(int64_t b, int64_t h, int64_t i)
     {
         std::vector<float> p((size_t)k.n[2]);
@@ -281,6 +282,7 @@ struct work : emu_recorded {
     void run() override
     {
         emu_memory_open();
+        scratch.spoil();
         for (int64_t b = 0; b < q.n[0]; b++)
             for (int64_t h = 0; h < q.n[1]; h++)
                 for (int64_t i = 0; i < q.n[2]; i++) row(b, h, i);
@@ -337,10 +339,13 @@ int execute(void *h, void *plan_at, void *pack_at)
         w->stats = (float *)pointer(pack, part(op, B2_DNN_SDPA_STATS));
         need_on_gpu(w->stats, 4 * w->q.n[0] * w->q.n[1] * w->q.n[2]);
     }
-    need_on_gpu(get<void *>(pack, B2_DNN_PACK_WORKSPACE), WORKSPACE);
+    char *scratch = (char *)get<void *>(pack, B2_DNN_PACK_WORKSPACE);
+    need((uintptr_t)scratch % 256 == 0, "the workspace is not aligned to 256 bytes");
+    need_on_gpu(scratch, WORKSPACE);
+    w->scratch = {scratch, WORKSPACE};
     emu_attentions++;
     work now = *w;
-    if (emu_note && emu_note(w)) return 0; /* kept; else it is deleted */
+    if (emu_note && emu_note(w, ((handle *)h)->stream)) return 0; /* kept; else it is deleted */
     now.run();
     return 0;
 }
