@@ -270,7 +270,7 @@ $(OBJ)/no_driver/libcuda.so.1: tests/gpu/no_driver.c
 	$(link)
 	$(Q)$(CC) -std=c11 $(WARN) -shared -fPIC -Wl,-soname,libcuda.so.1 $< -o $@
 check-cudnn: $(OBJ)/plan_cudnn $(OBJ)/no_driver/libcuda.so.1 ## what cuDNN plans for an H100, without one [CUDNN_HOME=dir] [CUDA_HOME=dir]
-	@LD_LIBRARY_PATH="$(OBJ)/no_driver:$$LD_LIBRARY_PATH" $< || [ $$? = 77 ] # 77: skipped, with the reason
+	@LD_LIBRARY_PATH="$(OBJ)/no_driver$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}" $< || [ $$? = 77 ] # 77: skipped, with the reason
 
 # ---- the CUDA module ------------------------------------------------------------------------------------------
 # Needs nvcc; the CUDA runtime is linked in, so that at run time it takes a driver and nothing else.
@@ -284,7 +284,8 @@ CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a) $(for
 CUDA_OBJ  := $(patsubst %,$(BUILD)/cuda/%.o,$(basename $(notdir $(wildcard kernels/cuda/*.cu kernels/cuda/*.c))))
 # With other flags (LINEINFO=1, CUDA_ARCH) nothing old is linked in.
 # --compress-mode is 12.8's.
-NVCC_SMALL = $(if $(findstring compress-mode,$(shell $(NVCC) --help 2>/dev/null)),--compress-mode=size,-Xfatbin=-compress-all)
+nvcc_small = $(if $(findstring compress-mode,$(shell $(NVCC) --help 2>/dev/null)),--compress-mode=size,-Xfatbin=-compress-all)
+NVCC_SMALL = $(eval NVCC_SMALL := $(nvcc_small))$(NVCC_SMALL)
 NVCC_FLAGS = -O3 -std=c++17 $(CUDA_CODE) $(if $(LINEINFO),-lineinfo) -Xptxas --warn-on-spills,-v $(NVCC_SMALL)
 $(BUILD)/cuda/nvcc-flags: FORCE
 	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = "$(NVCC) $(NVCC_FLAGS)" ] || echo "$(NVCC) $(NVCC_FLAGS)" >$@

@@ -1,11 +1,12 @@
-/* Opening libcublasLt. */
+/* Opening libcublasLt: the newest that the driver runs. */
+#include <cuda_runtime_api.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cuda/cublaslt_api.h"
 #include "kernels/cuda/vendor_load.h"
 
-static const char *const files[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL};
+static const char *const files[] = {"libcublasLt.so.13", "libcublasLt.so.12", NULL}; /* of CUDA 13, 12 */
 static const char *const homes[] = {"CUDA_HOME", NULL};
 static const char *const wheels[] = {"cu13", "cublas", NULL};
 
@@ -32,9 +33,11 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void open_once(void)
 {
-    static const b2_vendor lt = {files, homes, wheels};
+    b2_vendor lt = {files, homes, wheels};
     const char *wanted = getenv("BLIP2_CUBLAS");
+    int driver = 0;
     if (wanted && !strcmp(wanted, "0")) return;
+    if (cudaDriverGetVersion(&driver) == cudaSuccess && driver < 13000) lt.files = files + 1;
     if (b2_vendor_open(&lt, symbols, sizeof symbols / sizeof *symbols, &api)) opened = &api;
 }
 

@@ -4,7 +4,7 @@
 
 enum { THREADS = 256 };
 
-/* cols is a multiple of V. */
+/* cols is a multiple of V; fewer than 2^32 vectors. */
 template <int V>
 __global__ void __launch_bounds__(THREADS)
     round_rows_kernel(bf16 *to, const float *from, int ld, unsigned vectors, unsigned cols)
@@ -16,15 +16,20 @@ __global__ void __launch_bounds__(THREADS)
     k_put<V>(to + (int64_t)at * V, x);
 }
 
+template <int V> static void round_some(b2_queue *q, bf16 *to, const float *from, int ld, int rows, int cols)
+{
+    const unsigned vectors = (unsigned)rows * (unsigned)(cols / V);
+    k_launch(q, round_rows_kernel<V>, k_blocks(vectors, THREADS), THREADS, 0, to, from, ld, vectors,
+             (unsigned)cols);
+}
+
 void b2_cuda_round_rows(b2_queue *q, void *to, const float *from, int ld, int rows, int cols)
 {
     bf16 *y = (bf16 *)to;
-    const int64_t cells = (int64_t)rows * cols; /* of 4 bytes, on one GPU: less than 2^32 of 8 */
-    const unsigned n = (unsigned)cols;
-    if (k_fits<8>(y) && k_fits<4>(from) && ld % 4 == 0 && cols % 8 == 0)
-        k_launch(q, round_rows_kernel<8>, k_blocks(cells / 8, THREADS), THREADS, 0, y, from, ld,
-                 (unsigned)(cells / 8), n);
-    else
-        k_launch(q, round_rows_kernel<1>, k_blocks(cells, THREADS), THREADS, 0, y, from, ld, (unsigned)cells,
-                 n);
+    const bool wide = k_fits<8>(y) && k_fits<4>(from) && ld % 4 == 0 && cols % 8 == 0;
+    const int most = cols > 0 ? (1 << 30) / cols + 1 : rows; /* rows a launch: its counts are of 32 bits */
+    for (int r = 0; r < rows; r += most) {
+        const int n = rows - r < most ? rows - r : most;
+        (wide ? round_some<8> : round_some<1>)(q, y + (int64_t)r * cols, from + (int64_t)r * ld, ld, n, cols);
+    }
 }

@@ -2,12 +2,13 @@
  * BLIP2_CUDNN=1 asks: no GPU has said yet where it wins. */
 #include "kernels/cuda/cudnn.h"
 #include <cuda_runtime_api.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cuda/cuda_queue.h"
 #include "kernels/cuda/cudnn_plan.h"
 
-enum { WORKSPACE_BYTES = 1 << 20, WORKSPACE_ALIGNED = 256, LEAST_VERSION = 91300, MOST_DIM = 128 };
+enum { WORKSPACE_ALIGNED = 256, MOST_DIM = 128 };
 enum { TENSORS = 6, POINTERS = TENSORS + 1 }; /* Stats is the last tensor; then the workspace */
 
 /* What a shape has been decided to be done with, and the pointers of its last run, which are the same for
@@ -42,7 +43,7 @@ bool b2_dnn_wanted(void)
 static const b2_dnn_api *library(void)
 {
     const b2_dnn_api *api = b2_dnn_wanted() ? b2_cudnn_open() : NULL;
-    return api && api->version() >= LEAST_VERSION ? api : NULL;
+    return api && api->version() >= B2_DNN_LEAST_VERSION ? api : NULL;
 }
 
 size_t b2_dnn_version(void)
@@ -131,7 +132,7 @@ size_t b2_dnn_attention_ws(const b2_attn *a)
 {
     if (!fits(a) || !b2_dnn_version()) return 0;
     return 2 * (size_t)a->batch * (size_t)(a->tq + 2 * a->tk) * (size_t)(a->heads * a->dim) +
-           WORKSPACE_BYTES + WORKSPACE_ALIGNED;
+           B2_DNN_WORKSPACE + WORKSPACE_ALIGNED;
 }
 
 /* ---- choosing ------------------------------------------------------------------------------------------ */
@@ -152,7 +153,7 @@ static entry *entry_of(b2_dnn *d, const b2_dnn_shape *s, bool recording)
     entry *e = recording || d->entries == MOST_ENTRIES ? NULL : calloc(1, sizeof *e);
     if (!e) return NULL;
     e->key = *s;
-    b2_dnn_plan_make(d->api, &e->way, s, d->handle, NULL, WORKSPACE_BYTES);
+    b2_dnn_plan_make(d->api, &e->way, s, d->handle, NULL, B2_DNN_WORKSPACE);
     e->next = *list;
     *list = e;
     d->entries++;
@@ -173,7 +174,11 @@ static int pack(b2_dnn *d, entry *e, void *const at[POINTERS])
     if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_IDS, B2_DNN_IS_INT64, n, ids);
     if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_POINTERS, B2_DNN_IS_POINTER, n, at);
     if (!code) code = api->desc_set(e->pack, B2_DNN_PACK_WORKSPACE, B2_DNN_IS_POINTER, 1, &at[TENSORS]);
-    return code ? code : api->finalize(e->pack);
+    if (!code) code = api->finalize(e->pack);
+    if (!code) return 0;
+    if (e->pack) api->desc_destroy(e->pack);
+    e->pack = NULL;
+    return code;
 }
 
 static bool aligned(const void *p) { return (uintptr_t)p % B2_DNN_ALIGNED == 0; }
@@ -194,9 +199,14 @@ bool b2_dnn_attention(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void
     e->scale = a->scale;
     ws = (char *)ws + (-(uintptr_t)ws & (WORKSPACE_ALIGNED - 1));
     void *const at[POINTERS] = {r.at[0], r.at[1], r.at[2], ctx, &e->scale, lse, ws};
-    int code = pack(d, e, at);
-    if (!code && b2_cuda_stream(q)) code = d->api->execute(d->handle, e->way.plan, e->pack);
-    if (code) b2_cuda_launched(q, "cudnnBackendExecute", (int)cudaErrorLaunchFailure);
+    const bool here = b2_cuda_stream(q) != NULL; /* makes the stream's GPU the current one */
+    int code = here ? pack(d, e, at) : -1;
+    if (!code) code = d->api->execute(d->handle, e->way.plan, e->pack);
+    if (code) {
+        char what[64];
+        snprintf(what, sizeof what, "cudnnBackendExecute (cuDNN's status %d)", code);
+        b2_cuda_launched(q, what, (int)cudaErrorLaunchFailure);
+    }
     b2_cuda_by(q, B2_BY_CUDNN);
     return true;
 }

@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 struct b2_queue;
-/* One stream's: a handle, a workspace, the plans made so far. */
+/* One stream's: a handle, the plans made so far. */
 typedef struct b2_dnn b2_dnn;
 b2_dnn *b2_dnn_open(void *stream); /* NULL: cuDNN is not wanted, not there, or does not start */
 void b2_dnn_close(b2_dnn *d);

@@ -74,7 +74,7 @@ typedef struct b2_dnn_api {
 } b2_dnn_api;
 
 /* Opens the library wherever it is ($CUDNN_HOME, $CUDA_HOME among other places: vendor_load.h). It stays
- * open. NULL: there is none, or not the cuBLASLt that it wants. */
+ * open. NULL: there is none, or not the cuBLASLt and NVRTC that it wants. */
 const b2_dnn_api *b2_cudnn_open(void);
 #ifdef __cplusplus
 }

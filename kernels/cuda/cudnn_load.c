@@ -36,7 +36,7 @@ static const char *const cuda_homes[] = {"CUDA_HOME", NULL};
 static const char *const cuda_wheels[] = {"cu13", "cublas", "cuda_nvrtc", NULL};
 
 /* The compiler, and the library that it opens by name. */
-static void open_nvrtc(int release)
+static bool open_nvrtc(int release)
 {
     char file[64];
     const char *const names[] = {file, NULL};
@@ -45,9 +45,9 @@ static void open_nvrtc(int release)
     const b2_vendor_symbol symbol = {"nvrtcVersion", 0};
     int major = 0, minor = 0;
     snprintf(file, sizeof file, "libnvrtc.so.%d", release);
-    if (!b2_vendor_open(&nvrtc, &symbol, 1, &version) || version(&major, &minor)) return;
+    if (!b2_vendor_open(&nvrtc, &symbol, 1, &version) || version(&major, &minor)) return false;
     snprintf(file, sizeof file, "libnvrtc-builtins.so.%d.%d", major, minor);
-    b2_vendor_open(&nvrtc, NULL, 0, NULL);
+    return b2_vendor_open(&nvrtc, NULL, 0, NULL);
 }
 
 /* All of cuDNN's own release of CUDA: 13. */
@@ -57,9 +57,7 @@ static bool open_needed(int release)
     const char *const names[] = {file, NULL};
     const b2_vendor lt = {names, cuda_homes, cuda_wheels};
     snprintf(file, sizeof file, "libcublasLt.so.%d", release);
-    if (!b2_vendor_open(&lt, NULL, 0, NULL)) return false;
-    open_nvrtc(release);
-    return true;
+    return b2_vendor_open(&lt, NULL, 0, NULL) && open_nvrtc(release);
 }
 
 static void open_once(void)

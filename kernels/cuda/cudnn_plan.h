@@ -14,6 +14,8 @@ typedef struct b2_dnn_shape {
 } b2_dnn_shape;
 /* Unique ids of the graph's tensors, Q first; the scale is an f32 of the host's. */
 enum { B2_DNN_Q = 1, B2_DNN_K, B2_DNN_V, B2_DNN_O, B2_DNN_SCALE, B2_DNN_STATS };
+/* Which releases have the operation, and what a plan may want of workspace. */
+enum { B2_DNN_LEAST_VERSION = 91300 /* 9.13 */, B2_DNN_WORKSPACE = 1 << 20 };
 enum { B2_DNN_ALIGNED = 16 /* bytes, of all of them */, B2_DNN_DESCRIPTORS = 20 };
 
 typedef struct b2_dnn_plan {

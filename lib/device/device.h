@@ -44,7 +44,7 @@ bool b2_queue_stop(b2_queue *q);
 bool b2_queue_at(b2_queue *q, const char *part, int layer);
 
 /* A queue of the host's own kernels, whatever the device: for weights in the host's memory. It has no scratch
- * and holds nothing: no need to close it. pool: NULL allowed. */
+ * and holds nothing: no need to close it. It points into itself: never copied. pool: NULL allowed. */
 typedef struct b2_host_queue {
     b2_queue q;
     b2_kernels tables[2];

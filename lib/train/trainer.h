@@ -75,10 +75,10 @@ struct blip2_trainer {
     b2_trainer_run run;
     b2_step step;
     b2_queue q, up;        /* up: micro-batches on their way to a GPU, beside the kernels */
-    const b2_micro *ahead; /* the one asked for last, if it has not run yet; in set `last` */
-    int last;
-    int64_t done;      /* steps */
-    double epoch_loss; /* sum over the epoch's tokens so far */
+    const b2_micro *ahead; /* fetched, and has not run yet */
+    int ahead_set;         /* where it is, or the last one was */
+    int64_t done;          /* steps */
+    double epoch_loss;     /* sum over the epoch's tokens so far */
     int64_t epoch_tokens;
     int64_t passed[8]; /* steps of damaged checkpoints that resuming passed over, the newest */
     int n_passed;

@@ -75,26 +75,27 @@ b2_batch b2_trainer_arrived(blip2_trainer *t, int set, const b2_batch *b)
 /* ---- one micro-batch runs, the next is on its way ------------------------------------------------------ */
 
 /* The set that the running micro-batch does not use takes the next. */
-static void ask(blip2_trainer *t)
+static void fetch_next(blip2_trainer *t)
 {
     const b2_micro *x = b2_loader_next(t->loader);
     t->ahead = x;
-    t->last = !t->last;
-    if (x->status == BLIP2_OK && x->b.batch) b2_trainer_send(t, &t->up, t->last, &x->b, x->sample);
+    t->ahead_set = !t->ahead_set;
+    if (x->status == BLIP2_OK && x->b.batch) b2_trainer_send(t, &t->up, t->ahead_set, &x->b, x->sample);
 }
 
 blip2_status b2_trainer_next(blip2_trainer *t, const b2_micro **out, int *set, blip2_error *e)
 {
-    if (!t->ahead) ask(t);
+    if (!t->ahead) fetch_next(t);
     *out = t->ahead;
-    *set = t->last;
+    *set = t->ahead_set;
     t->ahead = NULL;
     return b2_queue_finish(&t->up, e);
 }
 
 void b2_trainer_look_ahead(blip2_trainer *t, int64_t micro)
 {
-    if (!on_host(t) && micro + 1 < t->lo.steps * t->o.accumulate) ask(t);
+    if (on_host(t) || b2_queue_failed(&t->q)) return;
+    if (micro + 1 < t->lo.steps * t->o.accumulate) fetch_next(t);
 }
 
 void b2_trainer_seek(blip2_trainer *t, int64_t micro)

@@ -193,6 +193,8 @@ static blip2_status allocate(blip2_trainer *t, blip2_error *e)
     B2_TRY(b2_arena_init(&t->scratch, t->size.scratch, acc, e));
     b2_queue_init(&t->q, t->model->device, &t->scratch, &t->step);
     b2_queue_init(&t->up, t->model->device, NULL, NULL);
+    B2_TRY(b2_queue_finish(&t->q, e)); /* have both got their streams? */
+    B2_TRY(b2_queue_finish(&t->up, e));
     t->q.cancel = &t->cancel;
     t->q.act = t->model->act;
     take_state(t);

@@ -180,6 +180,20 @@ replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
     run_status 0 ask --device cuda:0 --adapter cpu
 }
 
+@test "no room for another stream on the GPU: 4, whichever it is" {
+    need_module
+    few() {
+        env EMU_STREAMS=$n "$bin/train_fashion" --model "$model" --images "$golden/images" --train "$golden/rows.csv" --output few \
+            --batch-size 2 --max-steps 1 --device cuda:0
+    }
+    for n in 0 1 2 3 4 5 6 7; do
+        run few
+        [ "$status" != 0 ] || break
+        [ "$status" = 4 ] && said "a CUDA stream: out of memory"
+    done
+    [ $n -ge 3 ] && [ $n -lt 7 ] # one for the weights, two of the trainer's
+}
+
 @test "a GPU lost in the middle of training: 4, and the last checkpoint goes on to the same end" {
     need_module
     out=whole train --device cuda:0 --checkpoint-dir whole.ckpt --checkpoint-every 1

@@ -9,6 +9,7 @@
 extern "C" void emu_memory_open();
 extern "C" void emu_memory_close();
 size_t emu_gpu_room(const void *p); /* bytes of the GPU's from p on */
+extern unsigned emu_products;       /* kinds that were asked for: emu_runtime.cc */
 
 namespace
 {
@@ -210,6 +211,7 @@ int matmul(void *h, void *dd, const void *alpha, const void *a, void *aa, const 
         need(w->d.bias_type == B2_LT_R_32F, "the bias's type");
         need_on_gpu(w->d.bias, w->lc.rows * 4);
     }
+    emu_products |= 1u << (4 * (w->la.type == B2_LT_R_32F) + 2 * !!w->d.turned[0] + !!w->d.turned[1]);
     work now = *w;
     if (emu_note && emu_note(w, stream)) return 0; /* kept; else it is deleted */
     now.run();

@@ -1,10 +1,11 @@
 /* The CUDA runtime on the host: one GPU whose memory the host cannot touch except through copies, and
  * kernels only while they run. EMU_GPUS (0: none), EMU_MEMORY_MB, EMU_CAPABILITY (75: too old), EMU_DRIVER
- * (12080: one for CUDA 12.8) and EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost)
- * shape it. EMU_LATE=1: streams do all they are given as late as they may, when somebody waits; what the
- * host changes before that, copies find changed. */
+ * (12080: one for CUDA 12.8), EMU_FAIL_AT (the call to a stream that fails, as when a GPU is lost) and
+ * EMU_STREAMS (so many can be opened) shape it. EMU_LATE=1: a stream does all it is given as late as it may,
+ * when somebody waits for it; what the host changes before that, copies find changed. */
 #include "tests/cuda_host/include/cuda_runtime_api.h"
 #include "tests/cuda_host/emu.h"
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -99,7 +100,10 @@ static void catch_up_all()
 }
 
 bool emu_recording() { return recording != nullptr; }
-long emu_attentions; /* that the stand-in for cuDNN was given */
+/* What the stand-ins were given: kinds of products (a bit for each type and way to turn the operands),
+ * cuDNN's attentions. */
+unsigned emu_products;
+long emu_attentions;
 
 /* True: `what` is recorded, or waits for its time, and is not the caller's any more. */
 bool emu_note(emu_recorded *what, const void *stream)
@@ -140,8 +144,8 @@ __attribute__((destructor)) static void report()
     const char *path = getenv("EMU_REPORT");
     FILE *f = path ? fopen(path, "w") : nullptr;
     if (!f) return;
-    fprintf(f, "launches %ld replays %ld replayed %ld attentions %ld\n", counts.launches, counts.replays,
-            counts.replayed, emu_attentions);
+    fprintf(f, "launches %ld replays %ld replayed %ld products %d attentions %ld\n", counts.launches,
+            counts.replays, counts.replayed, __builtin_popcount(emu_products), emu_attentions);
     fclose(f);
 }
 
@@ -326,7 +330,9 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned flags)
 {
+    static std::atomic<int> opened;
     (void)flags;
+    if (++opened > setting("EMU_STREAMS", 1000000)) return cudaErrorMemoryAllocation;
     *s = (cudaStream_t)calloc(1, sizeof **s);
     return *s ? cudaSuccess : cudaErrorMemoryAllocation;
 }
