@@ -108,6 +108,18 @@ static int64_t fetch_bad(b2_queue *q, const b2_tensor *t)
     return bad;
 }
 
+void b2_op_look(b2_op *o, const b2_tensor *out)
+{
+    b2_queue *q = o->q;
+    if (!q->check_finite || !out || !out->p) return;
+    const int64_t bad = fetch_bad(q, out);
+    if (bad >= 0)
+        b2_queue_fail(q, BLIP2_ERR_NONFINITE,
+                      "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite", q->where,
+                      q->where[0] ? ", " : "", o->name, (long long)(bad / out->cols),
+                      (long long)(bad % out->cols), out->rows, out->cols);
+}
+
 void b2_op_end(b2_op *o, const b2_tensor *out)
 {
     b2_queue *q = o->q;
@@ -118,11 +130,5 @@ void b2_op_end(b2_op *o, const b2_tensor *out)
         q->trace(q->trace_user, o->name, shape, (size_t)b2_numel(out) * b2_dtype_size(out->type),
                  now() - o->start);
     }
-    if (!q->check_finite || !out || !out->p) return;
-    const int64_t bad = fetch_bad(q, out);
-    if (bad >= 0)
-        b2_queue_fail(q, BLIP2_ERR_NONFINITE,
-                      "%s%s%s: element [%lld, %lld] of its %d x %d result is not finite", q->where,
-                      q->where[0] ? ", " : "", o->name, (long long)(bad / out->cols),
-                      (long long)(bad % out->cols), out->rows, out->cols);
+    b2_op_look(o, out);
 }

@@ -19,6 +19,8 @@ void *b2_op_ws(b2_op *o, size_t bytes);
 bool b2_op_launch(b2_op *o);
 /* Ends the op; out (or NULL) is looked at when the queue checks for non-finite values. */
 void b2_op_end(b2_op *o, const b2_tensor *out);
+/* The same look at one more output (p NULL: none); after b2_op_end. */
+void b2_op_look(b2_op *o, const b2_tensor *out);
 
 static inline int64_t b2_numel(const b2_tensor *t) { return (int64_t)t->rows * t->cols; }
 static inline bool b2_is(const b2_tensor *t, int rows, int cols)
