@@ -55,6 +55,24 @@ typedef struct b2_lora_ab {
     float scale;
 } b2_lora_ab;
 
+/* The adapters of one weight block: columns c0.. of y, n of them. */
+typedef struct b2_lora_block {
+    b2_lora_ab ab[B2_MAX_ADAPTERS];
+    int c0, n;
+    float *u;       /* a x, [m, r of ab[0]]: kept by the forward, read by the backward; NULL: not kept */
+    float *ga, *gb; /* gradients of ab[0]'s a and b; NULL: not wanted */
+    float drop;     /* of x before a meets it: probability; 0: none */
+    uint32_t site;
+} b2_lora_block;
+
+/* The adapted blocks of a linear layer: they share x [m,k], m = items*per_item, and lie in the same y. */
+typedef struct b2_lora {
+    b2_lora_block block[3];
+    int blocks;
+    const int32_t *which; /* [items] adapter of each item, -1: none; NULL: the first for all */
+    int items, per_item, k;
+} b2_lora;
+
 /* Multi-head attention of `batch` items with tq query rows each. Query row i of item b is row b*tq+i of q;
  * head h is its columns h*dim... Key row j of item b is row kvrow(b)*krows + j of k and v. */
 typedef struct b2_attn {

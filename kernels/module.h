@@ -64,8 +64,8 @@ static inline uint64_t b2_module_hash(void)
 #undef KERNEL
 #undef WORKSPACE
     };
-    const size_t sizes[] = {sizeof(b2_queue),   sizeof(b2_step),    sizeof(b2_attn),       sizeof(b2_rows),
-                            sizeof(b2_lora_ab), sizeof(b2_kernels), sizeof(b2_cuda_module)};
+    const size_t sizes[] = {sizeof(b2_queue), sizeof(b2_step),    sizeof(b2_attn),       sizeof(b2_rows),
+                            sizeof(b2_lora),  sizeof(b2_kernels), sizeof(b2_cuda_module)};
     uint64_t h = 0xCBF29CE484222325u;
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         for (const char *c = list[i]; *c; c++) h = (h ^ (unsigned char)*c) * 0x100000001B3u;

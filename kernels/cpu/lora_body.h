@@ -1,17 +1,47 @@
-/* LoRA as two products for each run of items that share an adapter; body of lora_tmpl_<isa>.c. */
+/* LoRA as products of its own, block by block; body of lora_tmpl_<isa>.c. Forward: two for each run of items
+ * that share an adapter. Backward: du, then the gradients of b, of a and of x. */
 #include "kernels/act.h"
 #include "kernels/cpu/cpu_tiers.h"
 #include "kernels/cpu/gemm_few.h"
+
+/* How large the pieces of a workspace must be, in bytes: any block and adapter fits. */
+typedef struct lora_sizes {
+    int m, n, k, r; /* n, r: the largest */
+    bool drops;
+} lora_sizes;
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+static size_t floats(int rows, int cols) { return b2_line((size_t)rows * (size_t)cols) * sizeof(float); }
+
+static lora_sizes sizes_of(const b2_lora *l)
+{
+    lora_sizes s = {.m = l->items * l->per_item, .k = l->k};
+    for (int b = 0; b < l->blocks; b++) {
+        if (l->block[b].n > s.n) s.n = l->block[b].n;
+        s.drops = s.drops || l->block[b].drop > 0;
+        for (int a = 0; a < B2_MAX_ADAPTERS; a++) {
+            if (l->block[b].ab[a].r > s.r) s.r = l->block[b].ab[a].r;
+        }
+    }
+    return s;
+}
+
+/* x itself, or dropped out into `to`. */
+static const act_t *input(b2_queue *q, void *to, const void *x, const b2_lora *l, const b2_lora_block *b)
+{
+    if (b->drop <= 0) return x;
+    TIER_FN(dropout)(q, to, x, (int64_t)l->per_item * l->k, l->items, b->drop, b->site);
+    return to;
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------- */
 
 /* The largest workspace that gemm wants for any number of rows up to m: each of its ways grows with m. */
 static size_t gemm_room(size_t (*ws)(int, int, int, int), int m, int n, int k, int threads)
 {
     const int least[] = {m, m < B2_SMALL_ROWS ? m : B2_SMALL_ROWS - 1, m < B2_FEW_ROWS ? m : B2_FEW_ROWS};
     size_t most = 0;
-    for (int i = 0; i < 3; i++) {
-        const size_t bytes = ws(least[i], n, k, threads);
-        if (bytes > most) most = bytes;
-    }
+    for (int i = 0; i < 3; i++) most = larger(most, ws(least[i], n, k, threads));
     return most;
 }
 
@@ -23,26 +53,67 @@ static void run_of_rows(b2_queue *q, float *y, int ldy, float *u, const act_t *x
     F32_FN(gemm_wf32)(q, y, ldy, u, &b, 1, rows, l->r, l->scale, 1, ws);
 }
 
-void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, float *u, const void *x, const b2_lora_ab *set,
-                       int nset, const int32_t *which, int items, int per_item, int n, int k, void *ws)
+void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_lora *l, void *ws)
 {
-    int rmax = 0, next;
-    for (int i = 0; i < nset; i++) rmax = set[i].r > rmax ? set[i].r : rmax;
-    const size_t room = b2_line((size_t)items * (size_t)per_item * (size_t)rmax);
-    for (int i = 0; i < items; i = next) {
-        const int32_t a = which ? which[i] : 0;
-        for (next = i + 1; next < items && (!which || which[next] == a);) next++;
-        if (a < 0 || set[a].r == 0) continue;
-        const size_t row = (size_t)i * (size_t)per_item;
-        run_of_rows(q, y + row * (size_t)ldy, ldy, u ? u + row * (size_t)set[a].r : ws,
-                    (const act_t *)x + row * (size_t)k, &set[a], (next - i) * per_item, n, k,
-                    (float *)ws + room);
+    const lora_sizes s = sizes_of(l);
+    char *dropped = ws, *room = dropped + (s.drops ? floats(s.m, s.k) : 0),
+         *gemm_ws = room + floats(s.m, s.r);
+    for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
+        const act_t *xd = input(q, dropped, x, l, b);
+        for (int i = 0, next; i < l->items; i = next) {
+            const int32_t which = l->which ? l->which[i] : 0;
+            for (next = i + 1; next < l->items && (!l->which || l->which[next] == which);) next++;
+            if (which < 0 || b->ab[which].r == 0) continue;
+            const size_t row = (size_t)i * (size_t)l->per_item;
+            const b2_lora_ab *ab = &b->ab[which];
+            run_of_rows(q, y + row * (size_t)ldy + b->c0, ldy,
+                        b->u ? b->u + row * (size_t)ab->r : (float *)(void *)room, xd + row * (size_t)l->k,
+                        ab, (next - i) * l->per_item, b->n, l->k, gemm_ws);
+        }
     }
 }
 
-size_t TIER_FN(lora_ws)(int m, int n, int k, int rmax, int threads)
+size_t TIER_FN(lora_fwd_ws)(const b2_lora *l, int threads)
 {
-    const size_t first = gemm_room(TIER_FN(gemm_ws), m, rmax, k, threads),
-                 second = gemm_room(F32_FN(gemm_ws), m, n, rmax, threads);
-    return b2_line((size_t)m * (size_t)rmax) * sizeof(float) + (first > second ? first : second);
+    const lora_sizes s = sizes_of(l);
+    return (s.drops ? floats(s.m, s.k) : 0) + floats(s.m, s.r) +
+           larger(gemm_room(TIER_FN(gemm_ws), s.m, s.r, s.k, threads),
+                  gemm_room(F32_FN(gemm_ws), s.m, s.n, s.r, threads));
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------ */
+
+void TIER_FN(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l,
+                       void *ws)
+{
+    const lora_sizes s = sizes_of(l);
+    float *du = ws;
+    char *room = (char *)ws + floats(s.m, s.r), *gemm_ws = room + (s.drops ? floats(s.m, s.k) : 0);
+    for (const b2_lora_block *blk = l->block; blk < l->block + l->blocks; blk++) {
+        const b2_lora_ab *ab = &blk->ab[0];
+        const b2_rows a = {ab->a, NULL, ab->r, NULL}, b = {ab->b, NULL, blk->n, NULL};
+        const float *dyb = dy + blk->c0;
+        F32_FN(gemm_dx_wf32)(q, du, dyb, lddy, &b, 1, s.m, ab->r, ab->scale, 0, gemm_ws);
+        if (blk->gb) F32_FN(gemm_dw)(q, blk->gb, dyb, lddy, blk->u, s.m, blk->n, ab->r, ab->scale, gemm_ws);
+        if (blk->ga)
+            TIER_FN(gemm_dw)(q, blk->ga, du, ab->r, input(q, room, x, l, blk), s.m, ab->r, s.k, 1, gemm_ws);
+        if (dx && blk->drop <= 0) {
+            F32_FN(gemm_dx_wf32)(q, dx, du, ab->r, &a, 1, s.m, s.k, 1, 1, gemm_ws);
+        } else if (dx) {
+            float *t = (float *)(void *)room;
+            F32_FN(gemm_dx_wf32)(q, t, du, ab->r, &a, 1, s.m, s.k, 1, 0, gemm_ws);
+            F32_FN(dropout_add)
+            (q, dx, t, (int64_t)l->per_item * l->k, l->items, blk->drop, blk->site, 1);
+        }
+    }
+}
+
+size_t TIER_FN(lora_bwd_ws)(const b2_lora *l, int threads)
+{
+    const lora_sizes s = sizes_of(l);
+    const size_t dx =
+        larger(F32_FN(gemm_dx_ws)(s.m, s.n, s.r, threads), F32_FN(gemm_dx_ws)(s.m, s.r, s.k, threads));
+    const size_t dw =
+        larger(F32_FN(gemm_dw_ws)(s.m, s.n, s.r, threads), TIER_FN(gemm_dw_ws)(s.m, s.r, s.k, threads));
+    return floats(s.m, s.r) + (s.drops ? floats(s.m, s.k) : 0) + larger(dx, dw);
 }

@@ -1,4 +1,4 @@
-/* Reference of the linear family: products with weight rows, their gradients, LoRA. */
+/* Reference of the linear family: products with weight rows and their gradients. */
 #include "kernels/act.h"
 
 /* Column c of row o, of k columns. */
@@ -151,39 +151,4 @@ void B2_REF(bias_grad)(b2_queue *q, float *db, const float *dy, int ldy, int m, 
         for (int i = 0; i < m; i++) sum += dy[(int64_t)i * ldy + o];
         db[o] += sum;
     }
-}
-
-/* One row through one adapter; t holds its r inner products. */
-static void lora_row(float *y, float *t, const act_t *x, const b2_lora_ab *l, int n, int k)
-{
-    for (int r = 0; r < l->r; r++) {
-        t[r] = 0;
-        for (int c = 0; c < k; c++) t[r] += l->a[(int64_t)r * k + c] * act_load(x[c]);
-    }
-    for (int o = 0; o < n; o++) {
-        float sum = 0;
-        for (int r = 0; r < l->r; r++) sum += l->b[(int64_t)o * l->r + r] * t[r];
-        y[o] += l->scale * sum;
-    }
-}
-
-void B2_REF(lora_fwd)(b2_queue *q, float *y, int ldy, float *u, const void *x, const b2_lora_ab *set,
-                      int nset, const int32_t *which, int items, int per_item, int n, int k, void *ws)
-{
-    (void)q, (void)nset;
-    for (int i = 0; i < items; i++) {
-        const int32_t a = which ? which[i] : 0;
-        if (a < 0) continue;
-        for (int j = 0; j < per_item; j++) {
-            const int64_t row = (int64_t)i * per_item + j;
-            float *t = u ? u + row * set[a].r : ws;
-            lora_row(y + row * ldy, t, (const act_t *)x + row * k, &set[a], n, k);
-        }
-    }
-}
-
-size_t B2_REF(lora_ws)(int m, int n, int k, int rmax, int threads)
-{
-    (void)m, (void)n, (void)k, (void)threads;
-    return (size_t)rmax * sizeof(float);
 }

@@ -19,9 +19,10 @@ void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblock
 /* dw += alpha * dy^T x;  dw: [n,k] */
 void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x, float alpha);
 void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy);
-/* y += LoRA of each item's adapter; u [m, r] kept or NULL */
-void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset,
-             const int32_t *which, int per_item);
+/* y += LoRA of l's blocks. What l points to lies where the kernels run. */
+void b2_lora_fwd(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_lora *l);
+/* dx (NULL: not wanted) and the gradients in l += those of LoRA. */
+void b2_lora_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const b2_lora *l);
 
 /* ---- quantised rows ---- */
 /* x, f32 or bf16, in w's format (I8 or I4): fills w->p and w->scale. Where x is not finite a scale is NaN. */

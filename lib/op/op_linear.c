@@ -85,21 +85,49 @@ void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy)
     b2_op_end(&o, &out);
 }
 
-void b2_lora(b2_queue *q, b2_tensor *y, b2_tensor *u, const b2_tensor *x, const b2_lora_ab *set, int nset,
-             const int32_t *which, int per_item)
+/* x [m,k] and y (or dy) that hold all of l's blocks. */
+static bool lora_fits(const b2_lora *l, const b2_tensor *x, const b2_tensor *y)
+{
+    bool ok = l->items > 0 && l->per_item > 0 && x->rows == l->items * l->per_item && y->rows == x->rows &&
+              x->cols == l->k && b2_f32(y) && b2_dense(x) && l->blocks >= 1 && l->blocks <= 3;
+    for (int i = 0; ok && i < l->blocks; i++) {
+        const b2_lora_block *b = &l->block[i];
+        ok = b->c0 >= 0 && b->n >= 0 && b->c0 + b->n <= y->cols && !(b->u && l->which) && b->drop < 1;
+    }
+    return ok;
+}
+
+void b2_lora_fwd(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_lora *l)
 {
     b2_op o;
-    int rmax = 0;
-    for (int i = 0; i < nset; i++) rmax = set[i].r > rmax ? set[i].r : rmax;
-    const bool ok = per_item > 0 && x->rows % per_item == 0 && y->rows == x->rows && b2_f32(y) &&
-                    b2_dense(x) && (!u || (b2_is(u, x->rows, set[0].r) && nset == 1 && !which));
-    if (!b2_op_begin(&o, q, "lora", ok, "y %dx%d, x %dx%d, %d rows an item", y->rows, y->cols, x->rows,
-                     x->cols, per_item))
+    if (!b2_op_begin(&o, q, "lora", lora_fits(l, x, y),
+                     "y %dx%d, x %dx%d, %d blocks, %d items of %d rows of %d", y->rows, y->cols, x->rows,
+                     x->cols, l->blocks, l->items, l->per_item, l->k))
         return;
     const b2_kernels *t = q->k[x->type];
-    void *ws = b2_op_ws(&o, t->lora_ws(x->rows, y->cols, x->cols, rmax, q->threads));
+    void *ws = b2_op_ws(&o, t->lora_fwd_ws(l, q->threads));
     if (!b2_op_launch(&o)) return;
-    t->lora_fwd(q, y->p, y->ld, u ? u->p : NULL, x->p, set, nset, which, x->rows / per_item, per_item,
-                y->cols, x->cols, ws);
+    t->lora_fwd(q, y->p, y->ld, x->p, l, ws);
     b2_op_end(&o, y);
+}
+
+void b2_lora_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const b2_lora *l)
+{
+    b2_op o;
+    bool ok = lora_fits(l, x, dy) && !l->which && (!dx || (b2_same(dx, x) && b2_f32(dx) && b2_dense(dx)));
+    for (int i = 0; ok && i < l->blocks; i++) ok = !l->block[i].gb || l->block[i].u;
+    if (!b2_op_begin(&o, q, "lora_bwd", ok, "dy %dx%d, x %dx%d, %d blocks, %d items of %d rows of %d",
+                     dy->rows, dy->cols, x->rows, x->cols, l->blocks, l->items, l->per_item, l->k))
+        return;
+    const b2_kernels *t = q->k[x->type];
+    void *ws = b2_op_ws(&o, t->lora_bwd_ws(l, q->threads));
+    if (!b2_op_launch(&o)) return;
+    t->lora_bwd(q, dx ? dx->p : NULL, dy->p, dy->ld, x->p, l, ws);
+    b2_op_end(&o, dx ? dx : dy);
+    for (int i = 0; i < l->blocks; i++) {
+        const b2_lora_block *b = &l->block[i];
+        const b2_tensor ga = b2_view_f32(b->ga, b->ab[0].r, l->k), gb = b2_view_f32(b->gb, b->n, b->ab[0].r);
+        b2_op_look(&o, &ga);
+        b2_op_look(&o, &gb);
+    }
 }

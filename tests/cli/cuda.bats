@@ -155,6 +155,19 @@ replays() { sed 's/.*replays \([0-9]*\) .*/\1/' "$1"; }
     done
 }
 
+launches() { sed 's/launches \([0-9]*\) .*/\1/' "$1"; }
+
+@test "LoRA: three launches a linear layer and step, whatever its adapted blocks and dropout" {
+    need_module
+    export BLIP2_CUDA_GRAPHS=0
+    out=a EMU_REPORT=$work/q train --device cuda:0 --lora-targets q
+    out=b EMU_REPORT=$work/qv train --device cuda:0 --lora-targets q,v
+    out=c EMU_REPORT=$work/plain train --device cuda:0 --lora-targets q,v --lora-dropout 0
+    # v lies beside q in self-attention, and in a layer of its own in the cross-attention of the decoder's 3 layers; 4 steps
+    [ $(($(launches qv) - $(launches q))) = $((4 * 3 * 3)) ]
+    [ "$(launches plain)" = "$(launches qv)" ]
+}
+
 @test "too little memory on the GPU: refused with the numbers before anything is taken" {
     need_module
     EMU_MEMORY_MB=4 run_status 1 "$bin/vqa" --model "$root/examples/fashion-tiny" --image "$golden/images/a.png" --device cuda:0

@@ -18,13 +18,29 @@ static void expect_growth(const char *what, b2_isa isa, int t, int rows, size_t 
 
 static void products(const b2_kernels *k, b2_isa isa, int t, int n, int in, int threads)
 {
-    size_t fwd = 0, dx = 0, dw = 0, lora = 0, norm = 0;
+    size_t fwd = 0, dx = 0, dw = 0, norm = 0;
     for (int m = 0; m <= ROWS; m++) {
         expect_growth("gemm", isa, t, m, k->gemm_ws(m, n, in, threads), &fwd);
         expect_growth("gemm_dx", isa, t, m, k->gemm_dx_ws(m, n, in, threads), &dx);
         expect_growth("gemm_dw", isa, t, m, k->gemm_dw_ws(m, n, in, threads), &dw);
-        expect_growth("lora", isa, t, m, k->lora_ws(m, n, in, 8, threads), &lora);
         expect_growth("norm_bwd", isa, t, m, k->norm_bwd_ws(m, in, threads), &norm);
+    }
+}
+
+/* With dropout and without. */
+static void lora(const b2_kernels *k, b2_isa isa, int t, int n, int in, int threads)
+{
+    for (int drops = 0; drops < 2; drops++) {
+        size_t fwd = 0, bwd = 0;
+        b2_lora l = {.blocks = 2, .per_item = 1, .k = in};
+        for (int b = 0; b < 2; b++) {
+            l.block[b] = (b2_lora_block){.c0 = b * n, .n = n, .drop = drops ? 0.1f : 0};
+            l.block[b].ab[0].r = 8;
+        }
+        for (; l.items <= ROWS; l.items++) {
+            expect_growth("lora_fwd", isa, t, l.items, k->lora_fwd_ws(&l, threads), &fwd);
+            expect_growth("lora_bwd", isa, t, l.items, k->lora_bwd_ws(&l, threads), &bwd);
+        }
     }
 }
 
@@ -48,7 +64,10 @@ static void test_growth(void **state)
         b2_cpu_tables(t, (b2_isa)isa);
         for (int i = 0; i < 2; i++) {
             attention(&t[i], (b2_isa)isa, i);
-            for (int s = 0; s < SHAPES; s++) products(&t[i], (b2_isa)isa, i, outs[s], ins[s], 1 + s % 3);
+            for (int s = 0; s < SHAPES; s++) {
+                products(&t[i], (b2_isa)isa, i, outs[s], ins[s], 1 + s % 3);
+                lora(&t[i], (b2_isa)isa, i, outs[s], ins[s], 1 + s % 3);
+            }
         }
     }
 }
