@@ -40,7 +40,7 @@ step "before: the base model has only ever written captions"
 
 step "LoRA on T5's q and v: 24,000 questions about 8,000 photos"
 "$BIN/train_fashion" --model "$BASE" --images "$SHOP/images" --train "$SHOP/vqa_train.csv" --limit 24000 \
-    --eval "$SHOP/vqa_test.csv" --eval-limit 3000 --output "$OUT/lora" --epochs "${EPOCHS:-2}" --batch-size 64 --lr 0.002 \
+    --eval "$SHOP/vqa_test.csv" --eval-limit 3000 --output "$OUT/lora" --epochs "${EPOCHS:-2}" --batch-size 64 --lr 0.003 \
     --warmup 50 --log-every 50 --sample-every 150 --resume no --threads "$THREADS"
 
 cp "$OUT/before/evaluation.json" "$OUT/before.json"
