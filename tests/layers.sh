@@ -56,7 +56,7 @@ home '^webp/' 'lib/image/webp\.c'
 home '^sentencepiece' 'lib/text/sentencepiece\.cc'
 home '^mpi[.]h$' 'lib/dist/.*\.c'
 home '^nccl[.]h$' 'lib/dist/.*\.c'
-home '^(cuda|cublas|cudnn)[A-Za-z_0-9]*[.]h$' 'kernels/cuda/(common\.cuh|cuda_[a-z]*\.c|(cublaslt|cudnn)\.c)'
+home '^(cuda|cublas|cudnn)[A-Za-z_0-9]*[.]h$' 'kernels/cuda/(common\.cuh|cuda_[a-z]*\.c|(cublaslt|cublaslt_load|cudnn)\.c)'
 home '^curl/' 'examples/.*\.c'
 home '^microhttpd[.]h$' 'examples/.*\.c'
 check "vector intrinsics stay in kernels/cpu (and the pause in the pool)" sh -c '! printf "%s\n" "$1" | grep -v -E "^(kernels/cpu/|lib/base/pool.c)" | grep .' - \
