@@ -27,7 +27,7 @@ PYTHON     ?= python3
 WITH_IMAGE ?= 1
 WITH_TEXT  ?= 1
 AUTO_DEPS  ?= 1
-TEST_TIMEOUT ?= 300
+TEST_TIMEOUT ?= 600
 Q := $(if $(V),,@)
 
 # ---- flags ----------------------------------------------------------------------------------------------------
@@ -465,6 +465,6 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
 	@echo
 	@echo 'settings: CC CXX CFLAGS LDFLAGS PREFIX DESTDIR LIBDIR BUILD=dir DEBUG=1 SAN=address,undefined|thread WERROR=1 V=1'
-	@echo '          WITH_IMAGE=0 WITH_TEXT=0 AUTO_DEPS=0 TEST_TIMEOUT=300; make test T=part-of-a-name'
+	@echo '          WITH_IMAGE=0 WITH_TEXT=0 AUTO_DEPS=0 TEST_TIMEOUT=600; make test T=part-of-a-name'
 
 -include $(shell find $(OBJ) $(BUILD)/cuda -name '*.d' 2>/dev/null)

@@ -4,7 +4,7 @@
 # What a program reports is read from its standard output: cmocka's own lines, TAP, or a line `N passed, N failed,
 # N skipped`; one that reports nothing counts as one test, judged by its exit status.
 set -u
-limit=${TEST_TIMEOUT:-300}
+limit=${TEST_TIMEOUT:-600}
 logs=${OBJ:-build}/logs
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0 bad='' skippers=''

@@ -4,7 +4,7 @@
 #include "kernels/cpu/cpu_tiers.h"
 #include "kernels/cpu/gemm_few.h"
 
-/* How large the pieces of a workspace must be, in bytes: any block and adapter fits. */
+/* What the pieces of a workspace must hold. */
 typedef struct lora_sizes {
     int m, n, k, r; /* n, r: the largest */
     bool drops;
@@ -24,6 +24,13 @@ static lora_sizes sizes_of(const b2_lora *l)
         }
     }
     return s;
+}
+
+/* Room for x dropped out. */
+static size_t input_bytes(const lora_sizes *s)
+{
+    const size_t bytes = (size_t)s->m * (size_t)s->k * sizeof(act_t);
+    return s->drops ? b2_line((bytes + 3) / 4) * sizeof(float) : 0;
 }
 
 /* x itself, or dropped out into `to`. */
@@ -56,8 +63,7 @@ static void run_of_rows(b2_queue *q, float *y, int ldy, float *u, const act_t *x
 void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_lora *l, void *ws)
 {
     const lora_sizes s = sizes_of(l);
-    char *dropped = ws, *room = dropped + (s.drops ? floats(s.m, s.k) : 0),
-         *gemm_ws = room + floats(s.m, s.r);
+    char *dropped = ws, *room = dropped + input_bytes(&s), *gemm_ws = room + floats(s.m, s.r);
     for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
         const act_t *xd = input(q, dropped, x, l, b);
         for (int i = 0, next; i < l->items; i = next) {
@@ -76,9 +82,15 @@ void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_l
 size_t TIER_FN(lora_fwd_ws)(const b2_lora *l, int threads)
 {
     const lora_sizes s = sizes_of(l);
-    return (s.drops ? floats(s.m, s.k) : 0) + floats(s.m, s.r) +
-           larger(gemm_room(TIER_FN(gemm_ws), s.m, s.r, s.k, threads),
-                  gemm_room(F32_FN(gemm_ws), s.m, s.n, s.r, threads));
+    size_t most = 0; /* a product of a smaller rank may want more */
+    for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
+        for (int a = 0; a < B2_MAX_ADAPTERS; a++) {
+            if (b->ab[a].r == 0) continue;
+            most = larger(most, gemm_room(TIER_FN(gemm_ws), s.m, b->ab[a].r, s.k, threads));
+            most = larger(most, gemm_room(F32_FN(gemm_ws), s.m, b->n, b->ab[a].r, threads));
+        }
+    }
+    return input_bytes(&s) + floats(s.m, s.r) + most;
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
@@ -111,9 +123,13 @@ void TIER_FN(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const 
 size_t TIER_FN(lora_bwd_ws)(const b2_lora *l, int threads)
 {
     const lora_sizes s = sizes_of(l);
-    const size_t dx =
-        larger(F32_FN(gemm_dx_ws)(s.m, s.n, s.r, threads), F32_FN(gemm_dx_ws)(s.m, s.r, s.k, threads));
-    const size_t dw =
-        larger(F32_FN(gemm_dw_ws)(s.m, s.n, s.r, threads), TIER_FN(gemm_dw_ws)(s.m, s.r, s.k, threads));
-    return floats(s.m, s.r) + (s.drops ? floats(s.m, s.k) : 0) + larger(dx, dw);
+    size_t most = 0;
+    for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
+        const int r = b->ab[0].r;
+        most = larger(most, F32_FN(gemm_dx_ws)(s.m, b->n, r, threads));
+        most = larger(most, F32_FN(gemm_dx_ws)(s.m, r, s.k, threads));
+        most = larger(most, F32_FN(gemm_dw_ws)(s.m, b->n, r, threads));
+        most = larger(most, TIER_FN(gemm_dw_ws)(s.m, r, s.k, threads));
+    }
+    return floats(s.m, s.r) + (s.drops ? floats(s.m, s.k) : 0) + most;
 }

@@ -28,6 +28,9 @@ void b2_cuda_launched(b2_queue *q, const char *kernel, int code);
     extern __shared__ __align__(1024) unsigned char k_dynamic_shared[];                                      \
     T *name = (T *)k_dynamic_shared
 
+/* Without being asked for, a block has 48 KB, static and dynamic shared memory together. */
+#define K_SHARED_ASKED (32 * 1024)
+
 /* k_launch(q, kernel, grid, block, bytes of dynamic shared memory, arguments…); a template kernel's name
  * with a comma goes in parentheses. An empty grid launches nothing. */
 template <class... P, class... A>
@@ -36,7 +39,7 @@ static inline void k_launch_named(const char *name, b2_queue *q, void (*kernel)(
 {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
     cudaError_t e = cudaSuccess;
-    if (shared > 48 * 1024)
+    if (shared > K_SHARED_ASKED)
         e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
     if (e == cudaSuccess) {
         kernel<<<grid, block, shared, (cudaStream_t)b2_cuda_stream(q)>>>(static_cast<P>(args)...);

@@ -113,21 +113,28 @@ static int lora_largest_rank(const b2_lora *l)
     return r;
 }
 
+/* Bytes for u of so many rows, and dropout's bits of V columns a word. */
+static size_t forward_room(const b2_lora *l, int rows, int V)
+{
+    size_t words = (size_t)rows * (size_t)lora_pitch(lora_largest_rank(l));
+    for (int i = 0; i < l->blocks; i++) {
+        if (l->block[i].drop > 0.0f) return (words + (size_t)(l->k / V)) * sizeof(float);
+    }
+    return words * sizeof(float);
+}
+
 /* Few rows: the columns of y go to several blocks of threads, each of which makes u again. */
 template <int R, int V, class T>
 static void forward(b2_queue *q, float *y, int ldy, const T *x, const b2_lora *l, int span)
 {
-    enum { ENOUGH = 128 }; /* blocks of threads */
     const bool wide = lora_wide<V>(l) && k_fits<V>(x);
     const int groups = l->items * l->per_item / span * k_blocks(span, R),
               pitch = lora_pitch(lora_largest_rank(l));
-    int n = 0, bits = 0;
-    for (int i = 0; i < l->blocks; i++) {
-        n = l->block[i].n > n ? l->block[i].n : n;
-        if (l->block[i].drop > 0.0f) bits = wide ? l->k / V : l->k;
-    }
-    const int parts = groups * l->blocks >= ENOUGH || n == 0 ? 1 : k_blocks(n, LORA_THREADS);
-    const size_t room = (size_t)(R * pitch + bits) * sizeof(float);
+    int n = 0;
+    for (int i = 0; i < l->blocks; i++) n = l->block[i].n > n ? l->block[i].n : n;
+    const int idle = k_blocks(2 * b2_cuda_sms(q), groups * l->blocks), most = k_blocks(n, LORA_THREADS);
+    const int parts = n == 0 ? 1 : idle < most ? idle : most;
+    const size_t room = forward_room(l, R, wide ? V : 1);
     const dim3 grid(groups, l->blocks, parts);
     if (pitch == 0) return;
     if (wide)
@@ -142,7 +149,7 @@ static void lora_fwd(b2_queue *q, float *y, int ldy, const void *x, const b2_lor
     const int span = l->which ? l->per_item : l->items * l->per_item;
     (void)ws;
     if (span == 0) return;
-    if (span == 1)
+    if (span == 1 || forward_room(l, LORA_ROWS, 1) > LORA_ROOM)
         forward<1, 4>(q, y, ldy, (const T *)x, l, span);
     else
         forward<LORA_ROWS, 4>(q, y, ldy, (const T *)x, l, span);
@@ -199,13 +206,12 @@ __device__ static inline void lora_add_dx(float (*to)[V], const float *du, int p
     }
 }
 
-/* A block of threads: 8 rows, all weight blocks. du goes to memory too, [m, r] a weight block, for the
+/* A block of threads: R rows, all weight blocks. du goes to memory too, [m, r] a weight block, for the
  * gradients of A. */
-template <int V>
+template <int R, int V>
 __global__ void __launch_bounds__(LORA_THREADS, 2)
     lora_dx_kernel(float *dx, const float *dy, int lddy, b2_lora l, const b2_step *step, float *du, int m)
 {
-    constexpr int R = (int)LORA_ROWS;
     DYN_SHARED(float, room); /* du of each weight block, [R][pitch] */
     SHARED_ARR(lora_row, row, 3 * R);
     const int64_t first = (int64_t)blockIdx.x * R;
@@ -349,28 +355,39 @@ static int lora_wanted(lora_sums *all, const float *dy, int lddy, const b2_lora 
     return count;
 }
 
+template <int R>
+static void du_and_dx(b2_queue *q, float *dx, const float *dy, int lddy, const b2_lora *l, float *du,
+                      size_t room)
+{
+    const int m = l->items * l->per_item;
+    if (lora_wide<4>(l) && k_fits<4>(dx))
+        k_launch(q, (lora_dx_kernel<R, 4>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
+                 b2_cuda_step(q), du, m);
+    else
+        k_launch(q, (lora_dx_kernel<R, 1>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
+                 b2_cuda_step(q), du, m);
+}
+
 template <class T>
 static void lora_bwd(b2_queue *q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l,
                      void *ws)
 {
     const int m = l->items * l->per_item, rmax = lora_largest_rank(l);
     bool du_wanted = dx != NULL;
-    size_t room = 0;
+    size_t row = 0; /* of du, all weight blocks: bytes */
     int cols = l->k;
     float *du = (float *)ws;
     if (m == 0 || rmax == 0) return;
     for (int i = 0; i < l->blocks; i++) {
         const b2_lora_block &b = l->block[i];
-        room += (size_t)LORA_ROWS * (size_t)lora_pitch(b.ab[0].r) * sizeof(float);
+        row += (size_t)lora_pitch(b.ab[0].r) * sizeof(float);
         cols = b.n > cols ? b.n : cols;
         du_wanted = du_wanted || b.ga;
     }
-    if (du_wanted && lora_wide<4>(l) && k_fits<4>(dx))
-        k_launch(q, lora_dx_kernel<4>, k_blocks(m, LORA_ROWS), LORA_THREADS, room, dx, dy, lddy, *l,
-                 b2_cuda_step(q), du, m);
+    if (du_wanted && LORA_ROWS * row <= LORA_ROOM)
+        du_and_dx<LORA_ROWS>(q, dx, dy, lddy, l, du, LORA_ROWS * row);
     else if (du_wanted)
-        k_launch(q, lora_dx_kernel<1>, k_blocks(m, LORA_ROWS), LORA_THREADS, room, dx, dy, lddy, *l,
-                 b2_cuda_step(q), du, m);
+        du_and_dx<1>(q, dx, dy, lddy, l, du, row);
     lora_sums all = {};
     const int wanted = lora_wanted(&all, dy, lddy, l, du);
     if (rmax <= 8)

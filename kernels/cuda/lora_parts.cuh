@@ -8,7 +8,8 @@ enum {
     LORA_ROWS = 8, /* rows of a block of threads: A and B come from L2 once for so many */
     LORA_THREADS = 256,
     LORA_WARPS = LORA_THREADS / 32,
-    LORA_PIECE = 4, /* ranks at a time, in registers */
+    LORA_PIECE = 4,       /* ranks at a time, in registers */
+    LORA_ROOM = 64 << 10, /* bytes of shared memory for u or du; where more is wanted: a row a block */
     /* of the gradients of A and B */
     SUM_WARPS = 16,
     SUM_COLS = 32,

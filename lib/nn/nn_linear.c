@@ -34,6 +34,7 @@ static const b2_lora_slot *slot_of(const b2_linear *l, int i)
 static bool lora_of(b2_lora *t, const b2_pass *p, const b2_linear *l, const b2_linear_saved *s,
                     const b2_tensor *x, int items, float alpha)
 {
+    if (!slot_of(l, 0) && !slot_of(l, 1) && !slot_of(l, 2)) return false;
     *t = (b2_lora){
         .which = p->which, .items = items, .per_item = items > 0 ? x->rows / items : 0, .k = x->cols};
     for (int i = 0, c = 0; i < l->n; c += l->w[i].rows, i++) {

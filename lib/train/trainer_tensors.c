@@ -141,6 +141,10 @@ static blip2_status lora_config(blip2_trainer *t, blip2_error *e)
                            "feature_cache: the adapter %s also adapts the image side, whose features change "
                            "with every step",
                            o->init_adapter);
+        if (t->init->cfg.dropout >= 1)
+            return b2_fail(e, BLIP2_ERR_CONFIG,
+                           "%s: lora_dropout: expected less than 1 to train on, found %g", o->init_adapter,
+                           t->init->cfg.dropout);
         t->lora = t->init->cfg;
         t->lora.targets = NULL;
     } else {

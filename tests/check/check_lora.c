@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_RANK 64
+#define MAX_RANK 1536
 
 typedef struct lora {
     b2_lora l;
@@ -290,6 +290,20 @@ static void random_case(ck *c, int items, int per_item, int n, int k, int count)
     run_case(c, &t, "", count);
 }
 
+/* Three blocks of given ranks. */
+static void ranks_case(ck *c, int rows, int n, int k, const int ranks[3])
+{
+    lora t = {.step = &c->step, .narrow = c->dtype, .cols = 3 * n, .ld = 3 * n};
+    t.l = (b2_lora){.blocks = 3, .items = 1, .per_item = rows, .k = k};
+    for (int b = 0; b < 3; b++) {
+        t.l.block[b] = (b2_lora_block){.c0 = b * n, .n = n, .drop = b == 1 ? 0.3f : 0, .site = (uint32_t)b};
+        adapters(c, &t, b, ranks[b], 1);
+        kept_and_wanted(c, &t, b, true);
+    }
+    buffers(c, &t);
+    run_case(c, &t, "", 1);
+}
+
 static void check_lora(ck *c)
 {
     if (c->bench) {
@@ -301,6 +315,9 @@ static void check_lora(ck *c)
     random_case(c, 64, 11, 32, 128, 1);
     random_case(c, 1, 258, 65, 257, 1);
     random_case(c, 3, 48, 520, 1100, 1);
+    ranks_case(c, 9, 33, 64, (const int[]){512, 512, 512});   /* a GPU's shared memory: 48 KB, */
+    ranks_case(c, 9, 33, 64, (const int[]){1501, 12, 1499});  /* more than it has for 8 rows */
+    ranks_case(c, 100, 16, 2048, (const int[]){129, 128, 8}); /* a smaller rank wants more of a CPU */
     for (int i = 0; i < 40; i++) {
         const int count = backward(c) ? 1 : 1 + ck_below(c, B2_MAX_ADAPTERS);
         random_case(c, ck_size(c, 9), ck_flip(c) ? 1 : ck_size(c, 34), ck_size(c, 300), ck_size(c, 300),

@@ -78,6 +78,16 @@ steps() { wc -l <out/metrics.jsonl; }
     cmp out/evaluation.json alone/evaluation.json
 }
 
+@test "an adapter whose dropout is 1 is not trained on: 2" {
+    need_whole_build
+    run_status 0 train --max-steps 1
+    mkdir one
+    sed 's/"lora_dropout": [^,]*/"lora_dropout": 1/' out/adapter_config.json >one/adapter_config.json
+    cp out/adapter_model.safetensors one
+    run_status 2 train --init-adapter one --max-steps 1
+    said "lora_dropout: expected less than 1"
+}
+
 @test "stopped by SIGTERM: 0, and the same command goes on to the same bytes" {
     need_whole_build
     long() { train --max-steps 300 --checkpoint-dir keep --checkpoint-every 100 --log-every 300 --sample-every 0 "$@"; }

@@ -55,7 +55,8 @@ enum {
     THREADS = 1024,
     STACK = 256 << 10,
     STATIC_SHARED = 48 << 10,
-    DYNAMIC_SHARED = 227 << 10,
+    DYNAMIC_SHARED = 227 << 10, /* with the static, where a launch asks for it: */
+    SHARED_ASKED = 32 << 10,    /* from so many on (K_SHARED_ASKED of common.cuh) */
     RED_ZONE = 32
 };
 enum state { READY, AT_BARRIER, IN_WARP, DONE };
@@ -371,6 +372,9 @@ extern "C" void *emu_shared(emu_site *site, size_t bytes, size_t align)
     const size_t at = (emu.fixed_used + align - 1) / align * align;
     if (at + bytes > STATIC_SHARED)
         emu_fail(EMU_ERROR, "%zu bytes of static shared memory, at most %d", at + bytes, (int)STATIC_SHARED);
+    const size_t all = at + bytes + emu.dynamic_bytes;
+    const int most = emu.dynamic_bytes > SHARED_ASKED ? DYNAMIC_SHARED : STATIC_SHARED;
+    if (all > (size_t)most) emu_fail(EMU_ERROR, "%zu bytes of shared memory in all, at most %d", all, most);
     site->block = emu.serial;
     site->at = emu.fixed + at;
     ASAN_UNPOISON_MEMORY_REGION(site->at, bytes);
