@@ -148,7 +148,7 @@ static void lora_fwd(b2_queue *q, float *y, int ldy, const void *x, const b2_lor
 {
     const int span = l->which ? l->per_item : l->items * l->per_item;
     (void)ws;
-    if (span == 0) return;
+    if (l->items == 0 || l->per_item == 0) return;
     if (span == 1 || forward_room(l, LORA_ROWS, 1) > LORA_ROOM)
         forward<1, 4>(q, y, ldy, (const T *)x, l, span);
     else
