@@ -22,6 +22,9 @@ static float weight_i4(const b2_rows *w, int o, int c, int k)
     return (float)b2_i4_get(row, c) * b2_bf16_to_f32(scale);
 }
 
+/* Columns whose sums are taken together, apart from what is there already: small terms would be lost. */
+enum { CHUNK = 64 };
+
 /* beta 0 must not read what was there: it may be NaN. */
 static float kept(float old, float beta) { return beta == 0 ? 0 : beta * old; }
 
@@ -45,12 +48,16 @@ static inline void backward(float *dx, const float *dy, int ldy, const b2_rows *
 {
     for (int i = 0; i < m; i++) {
         float *out = dx + (int64_t)i * k;
-        const float *in = dy + (int64_t)i * ldy;
-        for (int c = 0; c < k; c++) out[c] = kept(out[c], beta);
-        for (int b = 0; b < nw; b++) {
-            for (int o = 0; o < w[b].n; o++, in++) {
-                for (int c = 0; c < k; c++) out[c] += alpha * *in * weight(&w[b], o, c, k);
+        for (int c0 = 0, end; c0 < k; c0 = end) {
+            const float *in = dy + (int64_t)i * ldy;
+            float sum[CHUNK] = {0};
+            end = k - c0 < CHUNK ? k : c0 + CHUNK;
+            for (int b = 0; b < nw; b++) {
+                for (int o = 0; o < w[b].n; o++, in++) {
+                    for (int c = c0; c < end; c++) sum[c - c0] += *in * weight(&w[b], o, c, k);
+                }
             }
+            for (int c = c0; c < end; c++) out[c] = kept(out[c], beta) + alpha * sum[c - c0];
         }
     }
 }
@@ -130,9 +137,14 @@ void B2_REF(gemm_dw)(b2_queue *q, float *dw, const float *dy, int ldy, const voi
     const act_t *in = x;
     for (int o = 0; o < n; o++) {
         float *row = dw + (int64_t)o * k;
-        for (int i = 0; i < m; i++) {
-            const float g = alpha * dy[(int64_t)i * ldy + o];
-            for (int c = 0; c < k; c++) row[c] += g * act_load(in[(int64_t)i * k + c]);
+        for (int c0 = 0, end; c0 < k; c0 = end) {
+            float sum[CHUNK] = {0};
+            end = k - c0 < CHUNK ? k : c0 + CHUNK;
+            for (int i = 0; i < m; i++) {
+                const float g = dy[(int64_t)i * ldy + o];
+                for (int c = c0; c < end; c++) sum[c - c0] += g * act_load(in[(int64_t)i * k + c]);
+            }
+            for (int c = c0; c < end; c++) row[c] += alpha * sum[c - c0];
         }
     }
 }
