@@ -123,7 +123,8 @@ void b2_lora_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tenso
     void *ws = b2_op_ws(&o, t->lora_bwd_ws(l, q->threads));
     if (!b2_op_launch(&o)) return;
     t->lora_bwd(q, dx ? dx->p : NULL, dy->p, dy->ld, x->p, l, ws);
-    b2_op_end(&o, dx ? dx : dy);
+    const b2_tensor first = b2_view_f32(l->block[0].ga, l->block[0].ab[0].r, l->k);
+    b2_op_end(&o, dx ? dx : &first); /* never dy: what it holds is not this op's doing */
     for (int i = 0; i < l->blocks; i++) {
         const b2_lora_block *b = &l->block[i];
         const b2_tensor ga = b2_view_f32(b->ga, b->ab[0].r, l->k), gb = b2_view_f32(b->gb, b->n, b->ab[0].r);
