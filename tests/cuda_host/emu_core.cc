@@ -38,7 +38,7 @@ void __tsan_acquire(void *at);
 void __tsan_release(void *at);
 }
 enum { NO_ORDER = 1 }; /* a switch alone orders nothing */
-enum { WINDOW = 16 };  /* blocks that are strangers to each other: each has stacks of its own */
+enum { WINDOW = 16 };  /* blocks that are strangers to each other: each has stacks and copies of its own */
 static void arrive(void *at) { __tsan_release(at); }
 static void leave(void *at) { __tsan_acquire(at); }
 #else
@@ -69,7 +69,7 @@ struct fiber {
     const char *file; /* where it waits */
     int line;
     emu_op *op;
-    emu_copies copies;
+    emu_copies copies[WINDOW];
     bool started;
     void *asan_stack, *tsan;
 };
@@ -353,7 +353,8 @@ extern "C" void emu_warp(emu_op *op, const char *file, int line)
 static void finished()
 {
     fiber *me = &emu.f[emu.current];
-    if (me->copies.n) emu_fail(EMU_ERROR, "%d asynchronous copies were never waited for", me->copies.n);
+    const int left = me->copies[emu.window].n;
+    if (left) emu_fail(EMU_ERROR, "%d asynchronous copies were never waited for", left);
     me->at = DONE;
     emu.live--;
     check_barrier();
@@ -363,7 +364,7 @@ static void finished()
     }
 }
 
-extern "C" emu_copies *emu_thread_copies() { return &emu.f[emu.current].copies; }
+extern "C" emu_copies *emu_thread_copies() { return &emu.f[emu.current].copies[emu.window]; }
 
 /* ---- shared memory ------------------------------------------------------------------------------------- */
 extern "C" void *emu_shared(emu_site *site, size_t bytes, size_t align)
@@ -439,20 +440,21 @@ static void run_block()
     emu.total = emu.live = (int)(blockDim.x * blockDim.y * blockDim.z);
     emu.first = emu.count = emu.waiting = 0;
     new_shared();
+    emu.window = (emu.window + 1) % WINDOW;
+    if (emu.window == 0) leave(&emu.ended);
     for (int i = 0; i < emu.total; i++) {
         fiber *f = &emu.f[i];
         const unsigned n = (unsigned)i;
         f->index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
         f->started = false;
         f->line = 0;
-        f->copies.n = f->copies.group = 0;
-        f->copies.late = emu.late;
+        emu_copies *copies = &f->copies[emu.window];
+        copies->n = copies->group = 0;
+        copies->late = emu.late;
 #ifdef EMU_TSAN
         f->tsan = __tsan_create_fiber(0);
 #endif
     }
-    emu.window = (emu.window + 1) % WINDOW;
-    if (emu.window == 0) leave(&emu.ended);
     arrive(&emu.begun);
     for (int i = 0; i < emu.total; i++)
         make_ready((emu.order == EMU_REVERSE) != (emu.greedy != 0) ? emu.total - 1 - i : i);
