@@ -318,7 +318,7 @@ $(BUILD)/lib/blip2/libblip2-cuda.so: $(CUDA_OBJ)
 # What a machine with a GPU needs of a build: carry $(BUILD)/gpu and lib/blip2 (30 MB together), and the tree.
 GPU_OBJ  := $(BUILD)/cuda/tests/check_cuda.o $(BUILD)/cuda/tests/check_memory.o
 GPU_LIBS := -L$(CUDA_LIB) -lcudart_static -lpthread -ldl -lrt
-GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,answer check_cuda conformance golden_model golden_stages golden_train init_model train_fashion vqa)
+GPU_PROGRAMS := $(addprefix $(BUILD)/gpu/,answer check_cuda conformance golden_gradients golden_model golden_stages golden_train init_model train_fashion vqa)
 carried = @mkdir -p $(@D) && cp -f $< $@ && strip --strip-debug $@
 $(GPU_OBJ): $(BUILD)/cuda/tests/%.o: tests/gpu/%.c | $(OBJ)/probe
 	@mkdir -p $(@D)

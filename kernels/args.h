@@ -36,6 +36,13 @@ B2_ANYWHERE static inline int b2_i4_get(const void *row, int c)
     return (int)((word >> c % 64 / 16 * 4 & 15) ^ 8) - 8;
 }
 
+/* Dropout inside another kernel: of rows, `rows` of them a sample. p: the probability; 0: none. */
+typedef struct b2_drop {
+    float p;
+    uint32_t site;
+    int rows;
+} b2_drop;
+
 typedef enum { B2_RELU, B2_GELU, B2_GELU_NEW, B2_SILU } b2_act_fn;
 
 /* A block of weight rows where they lie: n rows of k elements. */
@@ -45,6 +52,20 @@ typedef struct b2_rows {
     int n;
     const void *scale; /* I8: f32 [n]; I4: bf16 [n, k/64]; else NULL */
 } b2_rows;
+
+/* Where a product's rows go, ld elements apart. type: F32, or the table's T: each sum is rounded once. */
+typedef struct b2_out {
+    void *p;
+    int ld;
+    b2_dtype type;
+} b2_out;
+
+/* A gradient that a product reads, rows ld elements apart. type: F32, or the table's T. */
+typedef struct b2_in {
+    const void *p;
+    int ld;
+    b2_dtype type;
+} b2_in;
 
 enum { B2_MAX_ADAPTERS = 8 }; /* of one call */
 
@@ -73,10 +94,11 @@ typedef struct b2_lora {
     int items, per_item, k;
 } b2_lora;
 
-/* Multi-head attention of `batch` items with tq query rows each. Query row i of item b is row b*tq+i of q;
- * head h is its columns h*dim... Key row j of item b is row kvrow(b)*krows + j of k and v. */
+/* Multi-head attention of `batch` items with tq query rows each; q, k and v have type T. Query row i of item
+ * b is row b*tq+i of q; head h is its columns h*dim... Key row j of item b is row kvrow(b)*krows + j of k
+ * and v. */
 typedef struct b2_attn {
-    const float *q, *k, *v;
+    const void *q, *k, *v;
     int ldq, ldk, ldv;
     int batch, heads, dim, tq, tk; /* tk: keys looked at, at most krows */
     int krows;

@@ -1,6 +1,7 @@
 /* Activations, gated products, cast; body of act_tmpl_<isa>.c. */
 #include "kernels/act.h"
 #include "kernels/cpu/sweep.h"
+#include "kernels/cpu/vdrop.h"
 #include "kernels/cpu/vmath.h"
 
 #define INV_SQRT_2PI 0.39894228040143267794f
@@ -54,10 +55,14 @@ static inline vf slope(const int fn, vf x)
 
 typedef struct act_job {
     act_t *y;
-    const float *x, *dy;
-    float *dx;
+    const act_t *x;
+    const float *from; /* of cast */
+    const act_t *dy;
+    act_t *dx;
     int64_t n;
     int fn, rows, f;
+    const b2_step *step;
+    b2_drop drop;
 } act_job;
 
 /* Calls the inline function with fn as a constant. */
@@ -71,29 +76,53 @@ typedef struct act_job {
         }                                                                                                    \
     } while (0)
 
-static inline void fwd_span(const int fn, act_t *y, const float *x, int64_t n)
+static inline void fwd_span(const int fn, act_t *y, const act_t *x, int64_t n)
 {
-    SWEEP(n, aput(y + i, apply(fn, vget(x + i, len)), len));
+    SWEEP(n, aput(y + i, apply(fn, aget(x + i, len)), len));
 }
 
-static inline void bwd_span(const int fn, float *dx, const float *dy, const float *x, int64_t n)
+static inline void bwd_span(const int fn, act_t *dx, const act_t *dy, const act_t *x, int64_t n)
 {
-    SWEEP(n, vput(dx + i, vmul(vget(dy + i, len), slope(fn, vget(x + i, len))), len));
+    SWEEP(n, aput(dx + i, vmul(aget(dy + i, len), slope(fn, aget(x + i, len))), len));
 }
 
-static inline void glu_row(const int fn, act_t *y, const float *g, const float *u, int64_t n)
+/* The mask of a row; p 0: not to be used. */
+typedef struct row_drop {
+    bool drops;
+    uint32_t first; /* number of its first element in the sample */
+    vdrop mask;
+} row_drop;
+
+static inline row_drop row_drop_at(const act_job *j, int64_t row)
 {
-    SWEEP(n, aput(y + i, vmul(apply(fn, vget(g + i, len)), vget(u + i, len)), len));
+    const b2_drop *d = &j->drop;
+    row_drop r = {.drops = d->p > 0};
+    if (!r.drops) return r;
+    r.first = (uint32_t)(row % d->rows * j->f);
+    r.mask =
+        vdrop_begin(b2_drop_key(j->step->seed, j->step->step, j->step->sample[row / d->rows], d->site), d->p);
+    return r;
 }
 
-static inline void glu_bwd_row(const int fn, float *dg, const float *dy, const float *g, int64_t n)
+static inline vf dropped(const row_drop *r, vf v, int64_t i)
+{
+    return r->drops ? vdrop_apply(v, vdrop_factor(&r->mask, r->first + (uint32_t)i)) : v;
+}
+
+static inline void glu_row(const int fn, act_t *y, const act_t *g, int64_t n, const row_drop *r)
+{
+    SWEEP(n, aput(y + i, dropped(r, vmul(apply(fn, aget(g + i, len)), aget(g + n + i, len)), i), len));
+}
+
+static inline void glu_bwd_row(const int fn, act_t *dg, const act_t *dy, const act_t *g, int64_t n,
+                               const row_drop *r)
 {
     SWEEP(n, {
-        const vf d = vget(dy + i, len);
-        const vf gate = vget(g + i, len);
-        const vf up = vget(g + n + i, len);
-        vput(dg + i, vmul(vmul(d, up), slope(fn, gate)), len);
-        vput(dg + n + i, vmul(d, apply(fn, gate)), len);
+        const vf d = dropped(r, aget(dy + i, len), i);
+        const vf gate = aget(g + i, len);
+        const vf up = aget(g + n + i, len);
+        aput(dg + i, vmul(vmul(d, up), slope(fn, gate)), len);
+        aput(dg + n + i, vmul(d, apply(fn, gate)), len);
     });
 }
 
@@ -123,8 +152,8 @@ static void glu_task(void *ctx, int64_t chunk, int worker)
     const int step = rows_per_task(j->f);
     (void)worker;
     for (int64_t r = chunk * step; r < j->rows && r < (chunk + 1) * step; r++) {
-        const float *g = j->x + 2 * r * j->f;
-#define CALL(fn) glu_row(fn, j->y + r * j->f, g, g + j->f, j->f)
+        const row_drop drop = row_drop_at(j, r);
+#define CALL(fn) glu_row(fn, j->y + r * j->f, j->x + 2 * r * j->f, j->f, &drop)
         BY_FN(j->fn, CALL);
 #undef CALL
     }
@@ -136,7 +165,8 @@ static void glu_bwd_task(void *ctx, int64_t chunk, int worker)
     const int step = rows_per_task(j->f);
     (void)worker;
     for (int64_t r = chunk * step; r < j->rows && r < (chunk + 1) * step; r++) {
-#define CALL(fn) glu_bwd_row(fn, j->dx + 2 * r * j->f, j->dy + r * j->f, j->x + 2 * r * j->f, j->f)
+        const row_drop drop = row_drop_at(j, r);
+#define CALL(fn) glu_bwd_row(fn, j->dx + 2 * r * j->f, j->dy + r * j->f, j->x + 2 * r * j->f, j->f, &drop)
         BY_FN(j->fn, CALL);
 #undef CALL
     }
@@ -145,38 +175,43 @@ static void glu_bwd_task(void *ctx, int64_t chunk, int worker)
 static void cast_task(void *ctx, int64_t chunk, int worker)
 {
     const act_job *j = ctx;
-    const float *x = j->x + chunk * SPAN;
-    act_t *y = j->y + chunk * SPAN;
+    const int step = rows_per_task(j->f);
     (void)worker;
-    SWEEP(span_len(j->n, chunk), aput(y + i, vget(x + i, len), len));
+    for (int64_t r = chunk * step; r < j->rows && r < (chunk + 1) * step; r++) {
+        const row_drop drop = row_drop_at(j, r);
+        const float *x = j->from + r * j->f;
+        act_t *y = j->y + r * j->f;
+        SWEEP(j->f, aput(y + i, dropped(&drop, vget(x + i, len), i), len));
+    }
 }
 
-void TIER_FN(act_fwd)(b2_queue *q, void *y, const float *x, int64_t n, int fn)
+void TIER_FN(act_fwd)(b2_queue *q, void *y, const void *x, int64_t n, int fn)
 {
     act_job j = {.y = y, .x = x, .n = n, .fn = fn};
     b2_pool_run(q->pool, spans(n), fwd_task, &j);
 }
 
-void TIER_FN(act_bwd)(b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn)
+void TIER_FN(act_bwd)(b2_queue *q, void *dx, const void *dy, const void *x, int64_t n, int fn)
 {
     act_job j = {.dx = dx, .dy = dy, .x = x, .n = n, .fn = fn};
     b2_pool_run(q->pool, spans(n), bwd_task, &j);
 }
 
-void TIER_FN(glu_fwd)(b2_queue *q, void *y, const float *gu, int rows, int f, int fn)
+void TIER_FN(glu_fwd)(b2_queue *q, void *y, const void *gu, int rows, int f, int fn, b2_drop drop)
 {
-    act_job j = {.y = y, .x = gu, .rows = rows, .f = f, .fn = fn};
+    act_job j = {.y = y, .x = gu, .rows = rows, .f = f, .fn = fn, .step = q->step, .drop = drop};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(f)), glu_task, &j);
 }
 
-void TIER_FN(glu_bwd)(b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn)
+void TIER_FN(glu_bwd)(b2_queue *q, void *dgu, const void *dy, const void *gu, int rows, int f, int fn,
+                      b2_drop drop)
 {
-    act_job j = {.dx = dgu, .dy = dy, .x = gu, .rows = rows, .f = f, .fn = fn};
+    act_job j = {.dx = dgu, .dy = dy, .x = gu, .rows = rows, .f = f, .fn = fn, .step = q->step, .drop = drop};
     b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(f)), glu_bwd_task, &j);
 }
 
-void TIER_FN(cast)(b2_queue *q, void *y, const float *x, int64_t n)
+void TIER_FN(cast)(b2_queue *q, void *y, const float *x, int rows, int cols, b2_drop drop)
 {
-    act_job j = {.y = y, .x = x, .n = n};
-    b2_pool_run(q->pool, spans(n), cast_task, &j);
+    act_job j = {.y = y, .from = x, .rows = rows, .f = cols, .step = q->step, .drop = drop};
+    b2_pool_run(q->pool, b2_cuts(rows, rows_per_task(cols)), cast_task, &j);
 }

@@ -48,23 +48,23 @@ static float softmax_row(const head *r, float *s, int row, int n, int block)
 
 /* ---- few rows ------------------------------------------------------------------------------------------ */
 
-static float dot(const float *x, const float *y, int n)
+static float dot(const act_t *x, const act_t *y, int n)
 {
     vf s = vzero(), t = vzero();
     int c = 0;
     for (; c + 2 * VL <= n; c += 2 * VL) {
-        s = vfma(vload(x + c), vload(y + c), s);
-        t = vfma(vload(x + c + VL), vload(y + c + VL), t);
+        s = vfma(aget(x + c, VL), aget(y + c, VL), s);
+        t = vfma(aget(x + c + VL, VL), aget(y + c + VL, VL), t);
     }
     for (; c < n; c += VL) {
         const int len = n - c < VL ? n - c : VL;
-        s = vfma(vget(x + c, len), vget(y + c, len), s);
+        s = vfma(aget(x + c, len), aget(y + c, len), s);
     }
     return vsum(vadd(s, t));
 }
 
 /* ctx[0..n) = sum_j p[j] v[j], n at most HELD vectors */
-static void mix_values(act_t *ctx, const float *p, const float *v, int ld, int keys, int n)
+static void mix_values(act_t *ctx, const float *p, const act_t *v, int ld, int keys, int n)
 {
     vf c[HELD];
     for (int u = 0; u < HELD; u++) c[u] = vzero();
@@ -72,7 +72,7 @@ static void mix_values(act_t *ctx, const float *p, const float *v, int ld, int k
         const vf s = vset1(p[j]);
         for (int u = 0; u < HELD; u++) {
             const int len = n - u * VL < VL ? n - u * VL : VL;
-            if (len > 0) c[u] = vfma(s, vget(v + u * VL, len), c[u]);
+            if (len > 0) c[u] = vfma(s, aget(v + u * VL, len), c[u]);
         }
     }
     for (int u = 0; u < HELD; u++)
@@ -101,8 +101,8 @@ static void few_rows(const fwd_job *j, const head *r, float *s)
 
 /* ---- many rows ----------------------------------------------------------------------------------------- */
 
-typedef struct rooms { /* one thread's workspace */
-    float *keys, *values, *scores, *out;
+typedef struct rooms {                             /* one thread's workspace */
+    float *keys, *values, *queries, *scores, *out; /* the bf16 table's queries as f32; its sums of ctx */
 } rooms;
 
 static size_t rooms_size(const b2_attn *a)
@@ -110,7 +110,7 @@ static size_t rooms_size(const b2_attn *a)
     const size_t tk = score_ld(a), dim = (size_t)a->dim;
     if (a->tq <= FEW) return b2_line(tk);
     return b2_line(tk * dim) + b2_line(tk * panels_width(a->dim)) + b2_line(QUERIES * tk) +
-           b2_line(QUERIES * dim);
+           2 * b2_line(QUERIES * dim);
 }
 
 static rooms rooms_at(const b2_attn *a, float *p)
@@ -118,8 +118,9 @@ static rooms rooms_at(const b2_attn *a, float *p)
     const size_t tk = score_ld(a), dim = (size_t)a->dim;
     rooms m = {.keys = p};
     m.values = m.keys + b2_line(tk * dim);
-    m.scores = m.values + b2_line(tk * panels_width(a->dim));
-    m.out = m.scores + b2_line(QUERIES * tk);
+    m.queries = m.values + b2_line(tk * panels_width(a->dim));
+    m.out = m.queries + b2_line(QUERIES * dim);
+    m.scores = m.out + b2_line(QUERIES * dim);
     return m;
 }
 
@@ -128,14 +129,9 @@ static void block_of_rows(const fwd_job *j, const head *r, const rooms *m, int i
     const b2_attn *a = j->a;
     const size_t ld = score_ld(a), width = (size_t)a->heads * (size_t)a->dim;
     const int n = visible(r, i0 + rows - 1); /* the last row sees most */
-    const b2_tile scores = {.a = r->q + (size_t)i0 * (size_t)a->ldq,
-                            .rs = a->ldq,
-                            .cs = 1,
-                            .b = m->keys,
-                            .k = a->dim,
-                            .c = m->scores,
-                            .ldc = (ptrdiff_t)ld,
-                            .alpha = a->scale};
+    b2_tile scores = {
+        .cs = 1, .b = m->keys, .k = a->dim, .c = m->scores, .ldc = (ptrdiff_t)ld, .alpha = a->scale};
+    scores.a = rows_f32(m->queries, r->q + (size_t)i0 * (size_t)a->ldq, a->ldq, rows, a->dim, &scores.rs);
     product(&scores, rows, n, r->keys);
     for (int i = 0; i < rows; i++) {
         const float lse = softmax_row(r, m->scores + (size_t)i * ld, i0 + i, visible(r, i0 + i), n);
@@ -172,7 +168,7 @@ static void fwd_task(void *ctx, int64_t chunk, int worker)
     }
     const rooms m = rooms_at(a, ws);
     pack_all_turned(m.keys, r.k, a->ldk, r.keys, a->dim);
-    pack_all_straight(m.values, r.v, a->ldv, a->dim, r.keys);
+    pack_all_straight(m.values, r.v, (b2_dtype)B2_ACT, a->ldv, a->dim, r.keys);
     for (int i = 0; i < a->tq; i += QUERIES)
         block_of_rows(j, &r, &m, i, a->tq - i < QUERIES ? a->tq - i : QUERIES);
 }
@@ -183,10 +179,10 @@ void TIER_FN(attn_fwd)(b2_queue *q, void *ctx, float *lse, const b2_attn *a, voi
     if (a->tq > 0) b2_pool_run(q->pool, (int64_t)a->batch * a->heads, fwd_task, &j);
 }
 
-void TIER_FN(attn_append)(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld,
-                          int k0, int v0, const b2_attn *a, void *ws)
+void TIER_FN(attn_append)(b2_queue *q, void *ctx, void *kcache, void *vcache, const void *kv, int ld, int k0,
+                          int v0, const b2_attn *a, void *ws)
 {
-    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a);
+    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a, sizeof(act_t));
     TIER_FN(attn_fwd)(q, ctx, NULL, a, ws);
 }
 

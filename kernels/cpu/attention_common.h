@@ -15,7 +15,7 @@ enum { QUERIES = 48 }; /* query rows that share a block of scores */
 typedef struct head {
     const b2_attn *a;
     int b, h, keys, at; /* keys that any row may see; position of query row 0 */
-    const float *q, *k, *v;
+    const act_t *q, *k, *v;
     const float *bias; /* of relative position 0, or NULL */
     vdrop drop;
 } head;
@@ -28,9 +28,9 @@ static inline head head_at(const b2_queue *q, const b2_attn *a, int64_t chunk)
     r.at = a->qpos ? a->qpos[r.b] : 0;
     r.keys = a->klen && a->klen[r.b] < a->tk ? a->klen[r.b] : a->tk;
     if (r.keys < 0) r.keys = 0;
-    r.q = a->q + (size_t)r.b * (size_t)a->tq * (size_t)a->ldq + column;
-    r.k = a->k + first * (size_t)a->ldk + column;
-    r.v = a->v + first * (size_t)a->ldv + column;
+    r.q = (const act_t *)a->q + (size_t)r.b * (size_t)a->tq * (size_t)a->ldq + column;
+    r.k = (const act_t *)a->k + first * (size_t)a->ldk + column;
+    r.v = (const act_t *)a->v + first * (size_t)a->ldv + column;
     if (a->bias) r.bias = a->bias + (size_t)r.h * (size_t)a->ldbias + a->bias0;
     if (a->drop > 0)
         r.drop =
@@ -50,16 +50,30 @@ static inline int visible(const head *r, int i)
 static inline size_t score_ld(const b2_attn *a) { return (size_t)panel_width(a->tk > 0 ? a->tk : 1); }
 
 /* All panels of n rows turned, or of n columns straight; k long. Panel p lies at p*NR*k. */
-static inline void pack_all_turned(float *dst, const float *src, int ld, int n, int k)
+static inline void pack_all_turned(float *dst, const act_t *src, int ld, int n, int k)
 {
     for (int c = 0; c < n; c += NR)
         pack_turned(dst + (size_t)c * (size_t)k, (const char *)(src + (size_t)c * (size_t)ld),
-                    (size_t)ld * sizeof *src, B2_F32, n - c < NR ? n - c : NR, k);
+                    (size_t)ld * sizeof *src, (b2_dtype)B2_ACT, n - c < NR ? n - c : NR, k);
 }
 
-static inline void pack_all_straight(float *dst, const float *src, int ld, int n, int k)
+static inline void pack_all_straight(float *dst, const void *src, b2_dtype type, int ld, int n, int k)
 {
-    pack_straight_from(dst, (size_t)k * NR, 0, (const char *)src, (size_t)ld * sizeof *src, B2_F32, n, k);
+    pack_straight_from(dst, (size_t)k * NR, 0, src, (size_t)ld * b2_dtype_size(type), type, n, k);
+}
+
+/* `rows` rows of dim columns, lds apart, as f32; *ld their distance: as they lie, or widened into `room`. */
+static inline const float *rows_f32(float *room, const act_t *from, int lds, int rows, int dim, ptrdiff_t *ld)
+{
+#if B2_ACT == 0
+    (void)room, (void)rows, (void)dim;
+    *ld = lds;
+    return from;
+#else
+    *ld = dim;
+    widen_rows(room, (size_t)dim, from, (size_t)lds, rows, dim);
+    return room;
+#endif
 }
 
 /* C[m, n] = alpha * A B for the first n of `all` packed columns, and for the rest of the last panel. */

@@ -39,4 +39,9 @@ static inline int b2_cuts(int n, int step) { return (n + step - 1) / step; }
 static inline int b2_cut(int n, int step, int i) { return n - i * step < step ? n - i * step : step; }
 /* Floats rounded up to whole cache lines, so that pieces of a workspace stay aligned. */
 static inline size_t b2_line(size_t floats) { return (floats + 15) & ~(size_t)15; }
+/* Element (i, o) of y. */
+static inline void *b2_out_at(const b2_out *y, int i, int o)
+{
+    return (char *)y->p + ((size_t)i * (size_t)y->ld + (size_t)o) * b2_dtype_size(y->type);
+}
 #endif

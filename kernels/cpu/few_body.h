@@ -128,11 +128,9 @@ static void few_task(void *ctx, int64_t chunk, int worker)
             for (int c = r; c < f->k && c < r + run; c += FOLD)
                 add_piece(f, rows + o * stride, c, f->k - c < FOLD ? f->k - c : FOLD, total[o]);
     for (int i = 0; i < f->m; i++)
-        for (int o = 0; o < outs; o++) {
-            float *y = f->y + (ptrdiff_t)i * f->ldy + at + o0 + o, v = f->alpha * vsum(total[o][i]);
-            if (f->beta != 0) v += f->beta * *y;
-            *y = w->bias ? v + w->bias[o0 + o] : v;
-        }
+        for (int o = 0; o < outs; o++)
+            b2_put_one(&f->y, i, at + o0 + o, f->alpha * vsum(total[o][i]), f->beta,
+                       w->bias ? w->bias + o0 + o : NULL);
 }
 
 void ISA_FN(few)(b2_queue *q, const b2_few *f)

@@ -108,11 +108,8 @@ static void put(const b2_few *f, const b2_rows *w, int at, int o, const __m256 *
         memcpy(&own, (const char *)w->scale + (size_t)o * sizeof own, sizeof own);
         scale *= own;
     }
-    for (int i = 0; i < f->m; i++) {
-        float *y = f->y + (ptrdiff_t)i * f->ldy + at + o, v = scale * vsum(total[i]);
-        if (f->beta != 0) v += f->beta * *y;
-        *y = w->bias ? v + w->bias[o] : v;
-    }
+    for (int i = 0; i < f->m; i++)
+        b2_put_one(&f->y, i, at + o, scale * vsum(total[i]), f->beta, w->bias ? w->bias + o : NULL);
 }
 
 static void quant_task(void *ctx, int64_t chunk, int worker)

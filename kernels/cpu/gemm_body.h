@@ -6,7 +6,6 @@
  * number of rows, of threads, or the neighbours in the batch. */
 #include "kernels/act.h"
 #include "kernels/cpu/gemm_many.h"
-#include "kernels/cpu/sweep.h"
 
 /* ---- forward, few outputs ------------------------------------------------------------------------------ */
 
@@ -28,39 +27,45 @@ static void pack_weights_turned(void *ctx, int64_t chunk, int worker)
     }
 }
 
-/* Rows i0.. of x from column k0 on, as f32; *ld their distance. */
-static const float *rows_f32(const gemm *g, int i0, int rows, int k0, int len, float *local, ptrdiff_t *ld)
+/* A task's rows of x against the weights' panels `first` to last-1; sums go to c, ldc floats a row. Returns
+ * how many columns that were. */
+static int add_panels(const gemm *g, int chunk, int first, int last, float *c, int ldc, float *local)
 {
-    const act_t *x = (const act_t *)g->x + (size_t)i0 * (size_t)g->k + k0;
-#if B2_ACT == 0
-    (void)rows, (void)len, (void)local;
-    *ld = g->k;
-    return x;
-#else
-    *ld = KC;
-    widen_rows(local, KC, x, (size_t)g->k, rows, len);
-    return local;
-#endif
-}
-
-static void few_outputs(void *ctx, int64_t chunk, int worker)
-{
-    const gemm *g = ctx;
-    const int i0 = (int)chunk * GROUP, rows = b2_cut(g->m, GROUP, (int)chunk);
+    const int i0 = chunk * GROUP, rows = b2_cut(g->m, GROUP, chunk);
+    const b2_in x = {g->x, g->k, (b2_dtype)B2_ACT};
+    int cols = 0;
     for (int p = 0; p < pieces(g->k); p++) {
         const int k0 = p * KC, len = b2_cut(g->k, KC, p);
-        b2_tile t = {.cs = 1, .k = len, .ldc = g->ldy, .alpha = g->alpha, .beta = p ? 1 : g->beta};
-        t.a = rows_f32(g, i0, rows, k0, len, g->local + (size_t)worker * g->each, &t.rs);
-        const float *panel = g->packed;
-        int at = 0;
-        for (const b2_rows *w = g->w; w < g->w + g->nw; at += w++->n)
-            for (int o = 0; o < w->n; o += NR, panel += NR * (size_t)g->k) {
-                const int n = w->n - o < NR ? w->n - o : NR;
-                t.b = panel + (size_t)k0 * (size_t)panel_width(n);
-                t.c = g->y + (size_t)i0 * (size_t)g->ldy + at + o;
-                t.bias = w->bias && p + 1 == pieces(g->k) ? w->bias + o : NULL;
-                ISA_FN(tile)(rows, n, &t);
-            }
+        b2_tile t = {.cs = 1, .k = len, .ldc = ldc, .alpha = g->alpha, .beta = p ? 1 : g->beta};
+        t.a = rows_f32(&x, i0, rows, k0, len, local, &t.rs);
+        cols = 0;
+        for (int i = first; i < last; i++) {
+            int part = i, at;
+            const b2_rows *w = find_part(g, NR, &part, &at);
+            const int n = b2_cut(w->n, NR, part);
+            t.b = g->packed + (size_t)i * NR * (size_t)g->k + (size_t)k0 * (size_t)panel_width(n);
+            t.c = c + cols;
+            t.bias = w->bias && p + 1 == pieces(g->k) ? w->bias + part * NR : NULL;
+            ISA_FN(tile)(rows, n, &t);
+            cols += n;
+        }
+    }
+    return cols;
+}
+
+/* Sums grow in y itself where it is f32; else in the second-level cache, ROUND_COLS columns at a time. */
+static void few_outputs(void *ctx, int64_t task, int worker)
+{
+    const gemm *g = ctx;
+    const int chunk = (int)task, panels = count_parts(g, NR), step = ROUND_COLS / NR;
+    float *local = g->local + (size_t)worker * g->each, *sums = local + GROUP * KC;
+    if (!rounds(&g->y)) {
+        add_panels(g, chunk, 0, panels, b2_out_at(&g->y, chunk * GROUP, 0), g->y.ld, local);
+        return;
+    }
+    for (int p = 0, first = 0, n; p < panels; p += step, first += n) {
+        n = add_panels(g, chunk, p, panels - p < step ? panels : p + step, sums, ROUND_COLS, local);
+        round_sums(&g->y, chunk * GROUP, b2_cut(g->m, GROUP, chunk), first, n, sums, ROUND_COLS);
     }
 }
 
@@ -129,11 +134,8 @@ static void quant_task(void *ctx, int64_t chunk, int worker)
         const vf v = load_quant(&r, g->wf, c, len);
         for (int i = 0; i < g->m; i++) sum[i] = vfma(v, vget(x + (size_t)i * (size_t)g->k + c, len), sum[i]);
     }
-    for (int i = 0; i < g->m; i++) {
-        float *y = g->y + (ptrdiff_t)i * g->ldy + at + o, v = g->alpha * vsum(sum[i]);
-        if (g->beta != 0) v += g->beta * *y;
-        *y = w->bias ? v + w->bias[o] : v;
-    }
+    for (int i = 0; i < g->m; i++)
+        b2_put_one(&g->y, i, at + o, g->alpha * vsum(sum[i]), g->beta, w->bias ? w->bias + o : NULL);
 }
 
 static void few_quant(b2_queue *q, gemm *g, const b2_few *f)
@@ -145,7 +147,7 @@ static void few_quant(b2_queue *q, gemm *g, const b2_few *f)
 
 static void few_rows(b2_queue *q, gemm *g)
 {
-    const b2_few f = {g->y, g->ldy, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta, 0};
+    const b2_few f = {g->y, g->m, g->k, g->packed, g->w, g->nw, g->wf, g->alpha, g->beta, 0};
     if (quantised(g->wf)) {
         few_quant(q, g, &f);
         return;
@@ -160,7 +162,7 @@ static void forward(b2_queue *q, gemm *g, float *ws)
     if (g->m <= 0 || g->n <= 0) return;
     g->xf = (b2_dtype)B2_ACT;
     g->packed = ws;
-    g->each = (size_t)GROUP * KC;
+    g->each = LOCAL_ROOM;
     if (g->m <= B2_FEW_ROWS) {
         few_rows(q, g);
     } else if (packs_weights(g->m, g->n, g->k)) {
@@ -174,34 +176,34 @@ static void forward(b2_queue *q, gemm *g, float *ws)
     }
 }
 
-void TIER_FN(gemm_wf32)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+void TIER_FN(gemm_wf32)(b2_queue *q, b2_out y, const void *x, const b2_rows *w, int nw, int m, int k,
                         float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_F32;
     forward(q, &g, ws);
 }
 
-void TIER_FN(gemm_wbf16)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m,
-                         int k, float alpha, float beta, void *ws)
+void TIER_FN(gemm_wbf16)(b2_queue *q, b2_out y, const void *x, const b2_rows *w, int nw, int m, int k,
+                         float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_BF16;
     forward(q, &g, ws);
 }
 
-void TIER_FN(gemm_wi8)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+void TIER_FN(gemm_wi8)(b2_queue *q, b2_out y, const void *x, const b2_rows *w, int nw, int m, int k,
                        float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_I8;
     forward(q, &g, ws);
 }
 
-void TIER_FN(gemm_wi4)(b2_queue *q, float *y, int ldy, const void *x, const b2_rows *w, int nw, int m, int k,
+void TIER_FN(gemm_wi4)(b2_queue *q, b2_out y, const void *x, const b2_rows *w, int nw, int m, int k,
                        float alpha, float beta, void *ws)
 {
-    gemm g = {.y = y, .ldy = ldy, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
+    gemm g = {.y = y, .x = x, .w = w, .nw = nw, .m = m, .k = k, .alpha = alpha, .beta = beta};
     g.wf = B2_I4;
     forward(q, &g, ws);
 }
@@ -214,6 +216,6 @@ size_t TIER_FN(gemm_ws)(int m, int n, int k, int threads)
     const bool packs = packs_weights(m, n, k);
     const size_t many = many_room(packs ? B2_SMALL_ROWS : m, k);
     const size_t packed = packs ? b2_line(((size_t)n + 3 * NR) * (size_t)k) : 0;
-    const size_t shared = (packed > many ? packed : many) + (size_t)threads * GROUP * KC;
+    const size_t shared = (packed > many ? packed : many) + (size_t)threads * LOCAL_ROOM;
     return (shared > few ? shared : few) * sizeof(float);
 }

@@ -2,7 +2,8 @@
  * them. */
 #ifndef B2_KERNELS_CPU_GEMM_FEW_H
 #define B2_KERNELS_CPU_GEMM_FEW_H
-#include "kernels/kernels.h"
+#include "base/half.h"
+#include "kernels/cpu/cpu_tiers.h"
 
 enum {
     B2_FEW_ROWS = 8,   /* the most rows that count as few */
@@ -10,8 +11,8 @@ enum {
 };
 
 typedef struct b2_few {
-    float *y; /* [m, ldy] */
-    int ldy, m, k;
+    b2_out y;
+    int m, k;
     const void *x; /* prepared by the caller, see below */
     const b2_rows *w;
     int nw;
@@ -28,6 +29,18 @@ static inline const b2_rows *b2_few_part(const b2_few *f, int step, int *part, i
     *at = 0;
     for (int parts; parts = (w->n + step - 1) / step, *part >= parts; *at += w++->n) *part -= parts;
     return w;
+}
+
+/* Element (i, o) of y becomes beta*y + v + *bias; bias NULL: none. */
+static inline void b2_put_one(const b2_out *y, int i, int o, float v, float beta, const float *bias)
+{
+    void *p = b2_out_at(y, i, o);
+    if (beta != 0) v += beta * *(float *)p;
+    if (bias) v += *bias;
+    if (y->type == B2_F32)
+        *(float *)p = v;
+    else
+        *(b2_bf16 *)p = b2_f32_to_bf16(v);
 }
 
 /* x lies as the weights are met: [k in steps of two vectors][m][step], zeros beyond k, in f32; the

@@ -30,8 +30,7 @@ typedef struct row_group {
     const char *w;
     const b2_rows *block;
     int first, outs;
-    float *y;
-    const float *bias; /* or NULL */
+    turned_end end;
 } row_group;
 
 static inline row_group group_at(const gemm *g, int part)
@@ -39,8 +38,9 @@ static inline row_group group_at(const gemm *g, int part)
     int at;
     const b2_rows *w = find_part(g, GROUP, &part, &at);
     const int o = part * GROUP;
-    return (row_group){weight_row(g, w, o),         w, o, b2_cut(w->n, GROUP, part), g->y + at + o,
-                       w->bias ? w->bias + o : NULL};
+    const b2_out y = {b2_out_at(&g->y, 0, at + o), g->y.ld, g->y.type};
+    const turned_end end = {y, g->alpha, g->beta, w->bias ? w->bias + o : NULL};
+    return (row_group){weight_row(g, w, o), w, o, b2_cut(w->n, GROUP, part), end};
 }
 
 /* Asks for share i of n of rows o.. of the piece that comes after p: it is wanted when this one is done. */
@@ -83,15 +83,13 @@ static void many_outputs(void *ctx, int64_t chunk, int worker)
 {
     const gemm *g = ctx;
     const row_group r = group_at(g, (int)chunk);
-    const turned_end end = {g->alpha, g->beta, r.bias};
     const int panels = b2_cuts(g->m, NR);
     float sums[BLOCK_PANELS * GROUP * NR] = {0}, *local = g->local + (size_t)worker * g->each;
     for (int i0 = 0; i0 < panels; i0 += BLOCK_PANELS) {
         const int i1 = panels - i0 < BLOCK_PANELS ? panels : i0 + BLOCK_PANELS;
         for (int p = 0; p < pieces(g->k); p++) sum_piece(g, &r, p, i0, i1, sums, local);
         for (int i = i0; i < i1; i++)
-            put_turned(r.y + (size_t)i * NR * (size_t)g->ldy, (size_t)g->ldy, sums + (i - i0) * GROUP * NR,
-                       r.outs, b2_cut(g->m, NR, i), &end);
+            put_turned(&r.end, i * NR, sums + (i - i0) * GROUP * NR, r.outs, b2_cut(g->m, NR, i));
     }
 }
 

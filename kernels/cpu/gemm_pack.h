@@ -44,7 +44,7 @@ static inline void pack_turned(float *dst, const char *src, size_t stride, b2_dt
     }
 }
 
-enum { PACK_AHEAD = 8 }; /* rows that straight packing asks for in advance */
+enum { PACK_AHEAD = 8 }; /* rows that copying asks for in advance */
 
 /* n columns of k rows as they lie, in panels that are `panel` floats apart: element c of row i goes to
  * [c / NR][first + i][c % NR]. */
@@ -66,17 +66,28 @@ static inline void pack_straight_from(float *dst, size_t panel, int first, const
     }
 }
 
-/* The same in groups of TILE_MR columns, the columns form of the tile's A. */
-static inline void pack_columns(float *dst, size_t group, const float *src, size_t ld, int n, int k)
+/* The same for k pairs of bf16 rows: element c of both, the first row's below, passes for a float. `stride`:
+ * of a pair. */
+static inline void pack_pairs_from(float *dst, size_t panel, int first, const char *src, size_t stride, int n,
+                                   int k)
 {
-    for (int i = 0; i < k; i++, src += ld, dst += TILE_MR) {
-        float *to = dst;
-        int o = 0;
-        /* A whole vector is written faster than 6 floats; what is too much, the next row overwrites. */
-        if (TILE_MR == 6 && i + 1 < k)
-            for (; o + VL <= n; o += TILE_MR, to += group) vstore(to, vload(src + o));
-        for (; o + TILE_MR <= n; o += TILE_MR, to += group) memcpy(to, src + o, TILE_MR * sizeof *to);
-        if (o < n) memcpy(to, src + o, (size_t)(n - o) * sizeof *to);
+    for (int i = 0; i < k; i++, src += stride) {
+        const char *even = src, *odd = src + stride / 2;
+        for (size_t b = 0; b < (size_t)n * 2; b += 64) {
+            _mm_prefetch(even + PACK_AHEAD / 2 * stride + b, _MM_HINT_T0);
+            _mm_prefetch(odd + PACK_AHEAD / 2 * stride + b, _MM_HINT_T0);
+        }
+        for (int c0 = 0; c0 < n; c0 += NR) {
+            const int some = n - c0 < NR ? n - c0 : NR, width = panel_width(some);
+            float *to = dst + (size_t)(c0 / NR) * panel + (size_t)(first + i) * (size_t)width;
+            for (int c = 0; c < width; c += VL) {
+                const size_t at = (size_t)(c0 + c) * 2;
+                const int len = some - c;
+                const vf lo = len >= VL ? load_any(even + at, B2_BF16) : load_some(even + at, B2_BF16, len);
+                const vf hi = len >= VL ? load_any(odd + at, B2_BF16) : load_some(odd + at, B2_BF16, len);
+                vstore(to + c, vfrom_bits(vixor(visrl(vbits(lo), 16), vbits(hi))));
+            }
+        }
     }
 }
 
@@ -90,16 +101,32 @@ static inline void widen_rows(float *dst, size_t ld, const uint16_t *src, size_t
     }
 }
 
-/* What a turned block does to y. */
+/* n <= VL elements at p, of type f. */
+static inline void store_some(void *p, b2_dtype f, vf v, int n)
+{
+    if (f == B2_F32 && n == VL)
+        vstore(p, v);
+    else if (f == B2_F32)
+        vstorem(p, vtail(n), v);
+    else if (n == VL)
+        vbf_store(p, v);
+    else
+        vbf_storem(p, v, n);
+}
+
+/* Where a turned block goes, and how. */
 typedef struct turned_end {
+    b2_out y; /* from its first column on */
     float alpha, beta;
-    const float *bias; /* [outs] or NULL */
+    const float *bias; /* of that column on, or NULL */
 } turned_end;
 
-/* y[i*ldy + o] = beta*y + alpha*t[o*NR + i] + bias[o] for o < outs, i < rows; t has whole vectors of both. */
-static inline void put_turned(float *y, size_t ldy, const float *t, int outs, int rows, const turned_end *e)
+/* y(row+i, o) = beta*y + alpha*t[o*NR + i] + bias[o] for o < outs, i < rows; t has whole vectors of both. */
+static inline void put_turned(const turned_end *e, int row, const float *t, int outs, int rows)
 {
     const vf alpha = vset1(e->alpha), beta = vset1(e->beta);
+    const b2_dtype type = e->y.type;
+    const size_t step = (size_t)e->y.ld * b2_dtype_size(type);
     for (int i0 = 0; i0 < rows; i0 += VL)
         for (int o0 = 0; o0 < outs; o0 += VL) {
             const int some = outs - o0 < VL ? outs - o0 : VL;
@@ -108,15 +135,12 @@ static inline void put_turned(float *y, size_t ldy, const float *t, int outs, in
             vf r[VL];
             for (int j = 0; j < VL; j++) r[j] = vload(t + (size_t)(o0 + j) * NR + i0);
             vtranspose(r);
-            float *p = y + (size_t)i0 * ldy + o0;
-            for (int j = 0; j < VL && j < rows - i0; j++, p += ldy) {
+            char *p = b2_out_at(&e->y, row + i0, o0);
+            for (int j = 0; j < VL && j < rows - i0; j++, p += step) {
                 vf v = vmul(r[j], alpha);
-                if (e->beta != 0) v = vfma(beta, vloadm(p, m), v);
+                if (e->beta != 0) v = vfma(beta, vloadm((const float *)(const void *)p, m), v);
                 if (e->bias) v = vadd(v, bias);
-                if (some == VL)
-                    vstore(p, v);
-                else
-                    vstorem(p, m, v);
+                store_some(p, type, v, some);
             }
         }
 }

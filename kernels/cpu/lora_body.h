@@ -1,8 +1,10 @@
 /* LoRA as products of its own, block by block; body of lora_tmpl_<isa>.c. Forward: two for each run of items
- * that share an adapter. Backward: du, then the gradients of b, of a and of x. */
+ * that share an adapter, added to base, which then becomes y where that lies apart. Backward: du, then the
+ * gradients of b, of a and of x. */
 #include "kernels/act.h"
-#include "kernels/cpu/cpu_tiers.h"
 #include "kernels/cpu/gemm_few.h"
+#include "kernels/cpu/gemm_grad.h"
+#include "kernels/cpu/sweep.h"
 
 /* What the pieces of a workspace must hold. */
 typedef struct lora_sizes {
@@ -56,11 +58,37 @@ static void run_of_rows(b2_queue *q, float *y, int ldy, float *u, const act_t *x
                         int rows, int n, int k, void *ws)
 {
     const b2_rows a = {l->a, NULL, l->r, NULL}, b = {l->b, NULL, n, NULL};
-    TIER_FN(gemm_wf32)(q, u, l->r, x, &a, 1, rows, k, 1, 0, ws);
-    F32_FN(gemm_wf32)(q, y, ldy, u, &b, 1, rows, l->r, l->scale, 1, ws);
+    const b2_out to_u = {u, l->r, B2_F32}, to_y = {y, ldy, B2_F32};
+    TIER_FN(gemm_wf32)(q, to_u, x, &a, 1, rows, k, 1, 0, ws);
+    F32_FN(gemm_wf32)(q, to_y, u, &b, 1, rows, l->r, l->scale, 1, ws);
 }
 
-void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_lora *l, void *ws)
+/* Rows that go from base to y, rounded where that is T. */
+typedef struct moved {
+    b2_out y;
+    const float *base;
+    int ldbase, m, each; /* each: rows of a task */
+    const b2_lora *l;
+} moved;
+
+static void move_rows(void *ctx, int64_t chunk, int worker)
+{
+    const moved *t = ctx;
+    const int first = (int)chunk * t->each, last = first + b2_cut(t->m, t->each, (int)chunk);
+    (void)worker;
+    for (int row = first; row < last; row++)
+        for (const b2_lora_block *b = t->l->block; b < t->l->block + t->l->blocks; b++) {
+            const float *from = t->base + (size_t)row * (size_t)t->ldbase + b->c0;
+            void *to = b2_out_at(&t->y, row, b->c0);
+            if (t->y.type == B2_F32)
+                memcpy(to, from, (size_t)b->n * sizeof *from);
+            else
+                SWEEP(b->n, aput((act_t *)to + i, vget(from + i, len), len));
+        }
+}
+
+void TIER_FN(lora_fwd)(b2_queue *q, b2_out y, float *base, int ldbase, const void *x, const b2_lora *l,
+                       void *ws)
 {
     const lora_sizes s = sizes_of(l);
     char *dropped = ws, *room = dropped + input_bytes(&s), *gemm_ws = room + floats(s.m, s.r);
@@ -72,11 +100,16 @@ void TIER_FN(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_l
             if (which < 0 || b->ab[which].r == 0) continue;
             const size_t row = (size_t)i * (size_t)l->per_item;
             const b2_lora_ab *ab = &b->ab[which];
-            run_of_rows(q, y + row * (size_t)ldy + b->c0, ldy,
+            run_of_rows(q, base + row * (size_t)ldbase + b->c0, ldbase,
                         b->u ? b->u + row * (size_t)ab->r : (float *)(void *)room, xd + row * (size_t)l->k,
                         ab, (next - i) * l->per_item, b->n, l->k, gemm_ws);
         }
     }
+    if (y.p == base) return;
+    int cols = 0;
+    for (int b = 0; b < l->blocks; b++) cols += l->block[b].n;
+    moved t = {y, base, ldbase, s.m, rows_per_task(cols), l};
+    b2_pool_run(q->pool, b2_cuts(s.m, t.each), move_rows, &t);
 }
 
 size_t TIER_FN(lora_fwd_ws)(const b2_lora *l, int threads)
@@ -95,8 +128,7 @@ size_t TIER_FN(lora_fwd_ws)(const b2_lora *l, int threads)
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
-void TIER_FN(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l,
-                       void *ws)
+void TIER_FN(lora_bwd)(b2_queue *q, float *dx, b2_in dy, const void *x, const b2_lora *l, void *ws)
 {
     const lora_sizes s = sizes_of(l);
     float *du = ws;
@@ -104,18 +136,19 @@ void TIER_FN(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const 
     for (const b2_lora_block *blk = l->block; blk < l->block + l->blocks; blk++) {
         const b2_lora_ab *ab = &blk->ab[0];
         const b2_rows a = {ab->a, NULL, ab->r, NULL}, b = {ab->b, NULL, blk->n, NULL};
-        const float *dyb = dy + blk->c0;
-        F32_FN(gemm_dx_wf32)(q, du, dyb, lddy, &b, 1, s.m, ab->r, ab->scale, 0, gemm_ws);
-        if (blk->gb) F32_FN(gemm_dw)(q, blk->gb, dyb, lddy, blk->u, s.m, blk->n, ab->r, ab->scale, gemm_ws);
+        const b2_in dyb = {(const char *)dy.p + (size_t)blk->c0 * b2_dtype_size(dy.type), dy.ld, dy.type};
+        const b2_in from_du = {du, ab->r, B2_F32};
+        const b2_out to_du = {du, ab->r, B2_F32}, to_dx = {dx, s.k, B2_F32}, to_room = {room, s.k, B2_F32};
+        TIER_FN(gemm_dx_wf32)(q, to_du, dyb, &b, 1, s.m, ab->r, ab->scale, 0, gemm_ws);
+        if (blk->gb) TIER_FN(dw_of)(q, blk->gb, dyb, blk->u, B2_F32, s.m, blk->n, ab->r, ab->scale, gemm_ws);
         if (blk->ga)
-            TIER_FN(gemm_dw)(q, blk->ga, du, ab->r, input(q, room, x, l, blk), s.m, ab->r, s.k, 1, gemm_ws);
+            TIER_FN(gemm_dw)(q, blk->ga, from_du, input(q, room, x, l, blk), s.m, ab->r, s.k, 1, gemm_ws);
         if (dx && blk->drop <= 0) {
-            F32_FN(gemm_dx_wf32)(q, dx, du, ab->r, &a, 1, s.m, s.k, 1, 1, gemm_ws);
+            F32_FN(gemm_dx_wf32)(q, to_dx, from_du, &a, 1, s.m, s.k, 1, 1, gemm_ws);
         } else if (dx) {
-            float *t = (float *)(void *)room;
-            F32_FN(gemm_dx_wf32)(q, t, du, ab->r, &a, 1, s.m, s.k, 1, 0, gemm_ws);
+            F32_FN(gemm_dx_wf32)(q, to_room, from_du, &a, 1, s.m, s.k, 1, 0, gemm_ws);
             F32_FN(dropout_add)
-            (q, dx, t, (int64_t)l->per_item * l->k, l->items, blk->drop, blk->site, 1);
+            (q, dx, to_room.p, (int64_t)l->per_item * l->k, l->items, blk->drop, blk->site, 1);
         }
     }
 }
@@ -126,9 +159,9 @@ size_t TIER_FN(lora_bwd_ws)(const b2_lora *l, int threads)
     size_t most = 0;
     for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
         const int r = b->ab[0].r;
-        most = larger(most, F32_FN(gemm_dx_ws)(s.m, b->n, r, threads));
+        most = larger(most, TIER_FN(gemm_dx_ws)(s.m, b->n, r, threads));
         most = larger(most, F32_FN(gemm_dx_ws)(s.m, r, s.k, threads));
-        most = larger(most, F32_FN(gemm_dw_ws)(s.m, b->n, r, threads));
+        most = larger(most, TIER_FN(gemm_dw_ws)(s.m, b->n, r, threads));
         most = larger(most, TIER_FN(gemm_dw_ws)(s.m, r, s.k, threads));
     }
     return floats(s.m, s.r) + (s.drops ? floats(s.m, s.k) : 0) + most;

@@ -1,3 +1,3 @@
 /* LoRA, AVX2. */
-#define B2_ISA_TOKEN avx2
+#include "kernels/cpu/simd_avx2.h"
 #include "kernels/cpu/lora_body.h"

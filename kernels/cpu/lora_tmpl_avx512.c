@@ -1,3 +1,3 @@
 /* LoRA, AVX-512. */
-#define B2_ISA_TOKEN avx512
+#include "kernels/cpu/simd_avx512.h"
 #include "kernels/cpu/lora_body.h"

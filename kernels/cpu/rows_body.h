@@ -11,7 +11,7 @@ typedef struct rows_job {
     const uint16_t *half;
     const int32_t *ids;
     int64_t n;
-    int rows, cols, ld, copies;
+    int rows, cols, copies;
 } rows_job;
 
 static inline void add_floats(float *y, const float *x, int64_t n)
@@ -34,24 +34,37 @@ void F32_FN(add)(b2_queue *q, float *y, const float *x, int64_t n)
     b2_pool_run(q->pool, spans(n), add_task, &j);
 }
 
+typedef struct bias_job {
+    float *db;
+    b2_in dy;
+    int rows, cols;
+} bias_job;
+
+static inline vf get_any(const b2_in *x, size_t at, int len)
+{
+    if (x->type == B2_F32) return vget((const float *)x->p + at, len);
+    const uint16_t *p = (const uint16_t *)x->p + at;
+    return len == VL ? vbf_load(p) : vbf_loadm(p, len);
+}
+
 /* Four sums side by side hide the latency; they are added in a fixed order. */
 static void bias_task(void *ctx, int64_t chunk, int worker)
 {
-    const rows_job *j = ctx;
+    const bias_job *j = ctx;
     const int c0 = (int)chunk * COLUMNS;
     (void)worker;
     for (int c = c0; c < j->cols && c < c0 + COLUMNS; c += VL) {
         const int len = j->cols - c < VL ? j->cols - c : VL;
         vf s[4] = {vzero(), vzero(), vzero(), vzero()};
         for (int i = 0; i < j->rows; i++)
-            s[i & 3] = vadd(s[i & 3], vget(j->x + (size_t)i * (size_t)j->ld + c, len));
-        vput(j->y + c, vadd(vget(j->y + c, len), vadd(vadd(s[0], s[1]), vadd(s[2], s[3]))), len);
+            s[i & 3] = vadd(s[i & 3], get_any(&j->dy, (size_t)i * (size_t)j->dy.ld + (size_t)c, len));
+        vput(j->db + c, vadd(vget(j->db + c, len), vadd(vadd(s[0], s[1]), vadd(s[2], s[3]))), len);
     }
 }
 
-void F32_FN(bias_grad)(b2_queue *q, float *db, const float *dy, int ldy, int m, int n)
+void F32_FN(bias_grad)(b2_queue *q, float *db, b2_in dy, int m, int n)
 {
-    rows_job j = {.y = db, .x = dy, .rows = m, .cols = n, .ld = ldy};
+    bias_job j = {db, dy, m, n};
     b2_pool_run(q->pool, b2_cuts(n, COLUMNS), bias_task, &j);
 }
 

@@ -1,7 +1,7 @@
-/* Attention on tensor cores, what forward and backward share. Rows of q, k, v and dctx are rounded to bf16
- * on their way into shared memory; scores, sums and results are f32. A warp makes 16 rows by 64 columns of
- * scores at a time. Fragments as k_mma_bf16 has them: a lane (g, t) holds rows g and g + 8 of its strip,
- * columns 2t and 2t + 1 of every 8. */
+/* Attention on tensor cores, what forward and backward share. Rows of q, k, v and dctx are copied into
+ * shared memory as they are; scores and sums are f32. A warp makes 16 rows by 64 columns of scores at a time.
+ * Fragments as k_mma_bf16 has them: a lane (g, t) holds rows g and g + 8 of its strip, columns 2t and 2t + 1
+ * of every 8. */
 #ifndef B2_KERNELS_CUDA_ATTENTION_MMA_CUH
 #define B2_KERNELS_CUDA_ATTENTION_MMA_CUH
 #include "kernels/cuda/attention_tile.cuh"
@@ -12,43 +12,58 @@
 /* A row in shared memory, of a head of up to 8 N columns. Products take 16 of them at a time: zeros fill the
  * last ones. LD is an odd number of 16 bytes, so that the 8 rows of a matrix lie in different banks. */
 template <int N> struct attn_mma_line {
-    enum { WIDTH = (N + 1) / 2 * 16, LD = WIDTH + 8, PIECES = WIDTH / 4 /* of 4 columns */ };
+    enum { WIDTH = (N + 1) / 2 * 16, LD = WIDTH + 8, PIECES = WIDTH / 8 /* of 8 columns */ };
 };
 
-/* Rows of q, k, v or dctx: addresses, and whether 4 columns may be read at a time. */
+/* Rows of q, k, v or dctx. wide: 8 columns may be copied at a time, by 16 bytes. */
 struct attn_mma_rows {
-    const float *from;
+    const bf16 *from;
     int64_t ld;
     int rows, dim;
     bool wide;
 };
 
-/* 4 columns of a row; what is not there is 0. */
-__device__ static inline float4 attn_mma_piece(const attn_mma_rows &m, int r, int c)
+/* May those of q, k and v be copied so? */
+static inline bool attn_mma_wide(const b2_attn *a)
 {
-    const float *at = m.from + r * m.ld + c;
-    float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (r >= m.rows || c >= m.dim) return x;
-    if (m.wide) return *(const float4 *)(const void *)at;
-    x.x = at[0];
-    if (c + 1 < m.dim) x.y = at[1];
-    if (c + 2 < m.dim) x.z = at[2];
-    if (c + 3 < m.dim) x.w = at[3];
-    return x;
-}
-__device__ static inline void attn_mma_place(bf16 *to, float4 x)
-{
-    *(uint2 *)(void *)to = make_uint2(k_pack_bf16(x.x, x.y), k_pack_bf16(x.z, x.w));
+    return (a->dim | a->ldq | a->ldk | a->ldv) % 8 == 0 &&
+           k_fits<8>((const bf16 *)a->q, (const bf16 *)a->k, (const bf16 *)a->v);
 }
 
-/* 64 rows from `first` on, by a block of 128 threads. */
-template <int N> __device__ static inline void attn_mma_load(bf16 *to, const attn_mma_rows &m, int first)
+/* 8 columns of a row, `left` of them there, the rest 0. */
+__device__ static inline uint4 attn_mma_piece(const bf16 *at, int left)
+{
+    float x[8];
+#pragma unroll
+    for (int j = 0; j < 8; j++) x[j] = j < left ? k_load(at[j]) : 0.0f;
+    return make_uint4(k_pack_bf16(x[0], x[1]), k_pack_bf16(x[2], x[3]), k_pack_bf16(x[4], x[5]),
+                      k_pack_bf16(x[6], x[7]));
+}
+
+/* ROWS rows from `first` on, by a block of THREADS: each some rows' same 8 columns. They may be on their
+ * way afterwards: the caller commits and waits. */
+template <int N, int ROWS, int THREADS>
+__device__ static inline void attn_mma_load(bf16 *to, const attn_mma_rows &m, int first)
 {
     typedef attn_mma_line<N> L;
-#pragma unroll 8
-    for (int i = 0; i < L::PIECES / 2; i++) {
-        const int at = (int)threadIdx.x + i * 128, r = at / L::PIECES, c = at % L::PIECES * 4;
-        attn_mma_place(to + r * L::LD + c, attn_mma_piece(m, first + r, c));
+    constexpr int STEP = THREADS / L::PIECES;
+    const int r0 = (int)threadIdx.x / L::PIECES, c = (int)threadIdx.x % L::PIECES * 8;
+    const bf16 *at = m.from + (first + r0) * m.ld + c;
+    const int rows = m.rows - first, left = m.dim - c;
+    if (r0 >= STEP) return;
+    to += c;
+    if (!m.wide) {
+#pragma unroll 1
+        for (int r = r0; r < ROWS; r += STEP, at += STEP * m.ld)
+            *(uint4 *)(void *)(to + r * L::LD) = attn_mma_piece(at, r < rows ? left : 0);
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < (ROWS + STEP - 1) / STEP; i++, at += STEP * m.ld) {
+        const int r = r0 + i * STEP;
+        const bool there = r < rows && left > 0;
+        if (ROWS % STEP && r >= ROWS) break;
+        k_copy_async16(to + r * L::LD, there ? at : m.from, there ? 16 : 0);
     }
 }
 

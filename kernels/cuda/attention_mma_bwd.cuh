@@ -9,7 +9,7 @@
  * made in slices, each by blocks of its own. */
 template <int N> struct attn_mma_grads {
     enum { LD = attn_mma_line<N>::LD, THREADS = 128, ROWS = 64, OUT = N > 11 ? 8 : N, SLICES = N / OUT };
-    static constexpr int BLOCKS = 2; /* of a multiprocessor, as registers allow */
+    static constexpr int BLOCKS = N == 4 ? 3 : 2; /* of a multiprocessor, as registers allow */
     bf16 q[ROWS * LD], g[ROWS * LD], k[ROWS * LD], v[ROWS * LD];
 };
 
@@ -33,24 +33,24 @@ __device__ static inline float attn_mma_p(const b2_attn &a, const attn_view &vie
     return k_exp2(attn_mma_score(a, view, i, j, dot) - lse[i] * ATTN_LOG2E);
 }
 
-/* A strip's results: rows up to `end`, columns from `first` on. */
+/* A strip's results, rounded: rows up to `end`, columns from `first` on. */
 template <int M>
-__device__ static inline void attn_mma_store(float *to, int64_t ld, const float (*out)[4], int row, int end,
+__device__ static inline void attn_mma_store(bf16 *to, int64_t ld, const float (*out)[4], int row, int end,
                                              int first, int dim, float scale)
 {
     const int row0 = row + (int)threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    const bool paired = (uintptr_t)to % 8 == 0 && (ld | dim) % 2 == 0;
+    const bool paired = (uintptr_t)to % 4 == 0 && (ld | dim) % 2 == 0;
 #pragma unroll
     for (int e = 0; e < 2 * M; e++) {
         const int r = row0 + e % 2 * 8, c = first + e / 2 * 8 + 2 * t;
         const float x = scale * out[e / 2][e % 2 * 2], y = scale * out[e / 2][e % 2 * 2 + 1];
-        float *at = to + r * ld + c;
+        bf16 *at = to + r * ld + c;
         if (r >= end || c >= dim) continue;
         if (paired) {
-            *(float2 *)(void *)at = make_float2(x, y);
+            *(uint32_t *)(void *)at = k_pack_bf16(x, y);
         } else {
-            at[0] = x;
-            if (c + 1 < dim) at[1] = y;
+            at[0] = k_store<bf16>(x);
+            if (c + 1 < dim) at[1] = k_store<bf16>(y);
         }
     }
 }
@@ -72,8 +72,10 @@ __device__ static inline void attn_mma_terms(const attn_mma_dq<N> &w, const b2_a
     typedef attn_mma_grads<N> M;
     const int n = min(w.k.rows - j0, 64);
     __syncthreads(); /* for those who still read the tile before */
-    attn_mma_load<N>(w.room->k, w.k, j0);
-    attn_mma_load<N>(w.room->v, w.v, j0);
+    attn_mma_load<N, M::ROWS, M::THREADS>(w.room->k, w.k, j0);
+    attn_mma_load<N, M::ROWS, M::THREADS>(w.room->v, w.v, j0);
+    k_copy_commit();
+    k_copy_wait<0>();
     __syncthreads();
     if (j0 >= w.any) return;
     attn_mma_dots<N>(s, w.room->q + w.strip * M::LD, w.room->k, n);
@@ -106,7 +108,7 @@ __device__ static inline void attn_mma_ds(const attn_mma_dq<N> &w, const b2_attn
 /* dq of 64 queries. Keys twice, for sum_j dp p comes before ds; once when they are one tile. */
 template <int N>
 __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>::BLOCKS)
-    attn_mma_dq_kernel(float *dq, int lddq, float *delta, float *ds, const float *dctx, const float *lse,
+    attn_mma_dq_kernel(bf16 *dq, int lddq, float *delta, float *ds, const bf16 *dctx, const float *lse,
                        b2_attn a, const b2_step *step, bool wide)
 {
     typedef attn_mma_grads<N> M;
@@ -115,30 +117,30 @@ __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>:
     const int slice = (int)blockIdx.y / a.heads * M::OUT * 8, strip = (int)threadIdx.x / 32 * 16;
     const int first = i0 + strip, width = a.heads * a.dim;
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<bf16> in = attn_find<bf16>(a, b, h);
     const int keys = attn_keys(a, view, min(i0 + M::ROWS, a.tq) - 1);
     const int any = first < a.tq ? attn_keys(a, view, min(first + 16, a.tq) - 1) : 0;
     const int64_t row = ((int64_t)b * a.heads + h) * a.tq, item = (int64_t)b * a.tq;
-    const attn_mma_rows q = {view.q, a.ldq, a.tq, a.dim, wide},
-                        g = {dctx + item * width + h * a.dim, width, a.tq, a.dim, wide};
+    const attn_mma_rows q = {in.q, a.ldq, a.tq, a.dim, wide};
+    const attn_mma_rows g = {dctx + item * width + h * a.dim, width, a.tq, a.dim, wide};
     const attn_mma_dq<N> w = {
-        room,  view, {view.k, a.ldk, keys, a.dim, wide}, {view.v, a.ldv, keys, a.dim, wide}, lse + row, first,
+        room,  view, {in.k, a.ldk, keys, a.dim, wide}, {in.v, a.ldv, keys, a.dim, wide}, lse + row, first,
         strip, any};
     float out[M::OUT][4] = {}, sum[2] = {}, s[8][4], d[8][4];
     float *const to = ds && slice == 0 ? ds + row * a.tk : NULL;
-    attn_mma_load<N>(room->q, q, i0);
-    attn_mma_load<N>(room->g, g, i0);
+    if (keys > 0) { /* attn_mma_terms waits */
+        attn_mma_load<N, M::ROWS, M::THREADS>(room->q, q, i0);
+        attn_mma_load<N, M::ROWS, M::THREADS>(room->g, g, i0);
+    }
     for (int j0 = 0; j0 < keys; j0 += 64) attn_mma_terms<N>(w, a, s, d, sum, j0);
     sum[0] = attn_mma_sum(sum[0]);
     sum[1] = attn_mma_sum(sum[1]);
-    if (keys <= 64) {
-        attn_mma_ds<N>(w, a, out, s, d, sum, to, slice, 0);
-    } else {
-        for (int j0 = 0; j0 < keys; j0 += 64) {
-            attn_mma_terms<N>(w, a, s, d, NULL, j0);
-            attn_mma_ds<N>(w, a, out, s, d, sum, to, slice, j0);
-        }
+    for (int j0 = 0; j0 < keys; j0 += 64) {
+        if (keys > 64) attn_mma_terms<N>(w, a, s, d, NULL, j0);
+        attn_mma_ds<N>(w, a, out, s, d, sum, to, slice, j0);
     }
-    attn_mma_store<M::OUT>(dq + item * lddq + h * a.dim, lddq, out, first, a.tq, slice, a.dim, a.scale);
+    if (dq)
+        attn_mma_store<M::OUT>(dq + item * lddq + h * a.dim, lddq, out, first, a.tq, slice, a.dim, a.scale);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int r = first + (int)threadIdx.x % 32 / 4 + 8 * i;
@@ -149,7 +151,7 @@ __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>:
 /* dk and dv of 64 keys: rows of the tiles are keys, columns are queries. */
 template <int N>
 __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>::BLOCKS)
-    attn_mma_dkv_kernel(float *dk, int lddk, float *dv, int lddv, const float *delta, const float *dctx,
+    attn_mma_dkv_kernel(bf16 *dk, int lddk, bf16 *dv, int lddv, const float *delta, const bf16 *dctx,
                         const float *lse, b2_attn a, const b2_step *step, bool wide)
 {
     typedef attn_mma_grads<N> M;
@@ -158,21 +160,25 @@ __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>:
     const int slice = (int)blockIdx.y / a.heads * M::OUT * 8, width = a.heads * a.dim;
     const int strip = (int)threadIdx.x / 32 * 16, first = j0 + strip;
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<bf16> in = attn_find<bf16>(a, b, h);
     const int64_t row = ((int64_t)b * a.heads + h) * a.tq, item = (int64_t)b * a.krows;
-    const attn_mma_rows q = {view.q, a.ldq, a.tq, a.dim, wide}, k = {view.k, a.ldk, view.keys, a.dim, wide},
-                        v = {view.v, a.ldv, view.keys, a.dim, wide},
-                        g = {dctx + (int64_t)b * a.tq * width + h * a.dim, width, a.tq, a.dim, wide};
+    const attn_mma_rows q = {in.q, a.ldq, a.tq, a.dim, wide}, k = {in.k, a.ldk, view.keys, a.dim, wide},
+                        v = {in.v, a.ldv, view.keys, a.dim, wide};
+    const attn_mma_rows g = {dctx + (int64_t)b * a.tq * width + h * a.dim, width, a.tq, a.dim, wide};
     float ok[M::OUT][4] = {}, ov[M::OUT][4] = {};
-    attn_mma_load<N>(room->k, k, j0);
-    attn_mma_load<N>(room->v, v, j0);
+    attn_mma_load<N, M::ROWS, M::THREADS>(room->k, k, j0);
+    attn_mma_load<N, M::ROWS, M::THREADS>(room->v, v, j0);
+    k_copy_commit();
     for (int i0 = 0; j0 < view.keys && i0 < a.tq; i0 += 64) {
         const int n = min(a.tq - i0, 64);
         float s[8][4], d[8][4];
         uint32_t p[4][4];
         if (attn_keys(a, view, i0 + n - 1) <= j0) continue;
         __syncthreads(); /* for those who still read the tile before */
-        attn_mma_load<N>(room->q, q, i0);
-        attn_mma_load<N>(room->g, g, i0);
+        attn_mma_load<N, M::ROWS, M::THREADS>(room->q, q, i0);
+        attn_mma_load<N, M::ROWS, M::THREADS>(room->g, g, i0);
+        k_copy_commit();
+        k_copy_wait<0>();
         __syncthreads();
         if (first >= view.keys) continue;
         attn_mma_dots<N>(s, room->k + strip * M::LD, room->q, n);
@@ -191,7 +197,10 @@ __global__ void __launch_bounds__(attn_mma_grads<N>::THREADS, attn_mma_grads<N>:
         attn_mma_pack(p, s);
         attn_mma_gather<N, M::OUT>(ok, p, room->q + slice, n);
     }
-    attn_mma_store<M::OUT>(dk + item * lddk + h * a.dim, lddk, ok, first, a.krows, slice, a.dim, a.scale);
-    attn_mma_store<M::OUT>(dv + item * lddv + h * a.dim, lddv, ov, first, a.krows, slice, a.dim, 1.0f);
+    k_copy_wait<0>(); /* where no query sees these keys */
+    if (dk)
+        attn_mma_store<M::OUT>(dk + item * lddk + h * a.dim, lddk, ok, first, a.krows, slice, a.dim, a.scale);
+    if (dv)
+        attn_mma_store<M::OUT>(dv + item * lddv + h * a.dim, lddv, ov, first, a.krows, slice, a.dim, 1.0f);
 }
 #endif

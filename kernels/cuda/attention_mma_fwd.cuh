@@ -4,40 +4,13 @@
 #define B2_KERNELS_CUDA_ATTENTION_MMA_FWD_CUH
 #include "kernels/cuda/attention_mma.cuh"
 
-/* Shared memory of a block, and how it copies rows: each thread some pieces, kept in registers while they
- * are on their way. Heads of 88 come from ViT-g, with 257 queries: 3 blocks of 6 warps read the keys, not
- * 5 of 4. */
+/* Shared memory of a block. Heads of 88 come from ViT-g, with 257 queries: 3 blocks of 6 warps read the keys,
+ * not 5 of 4. */
 template <int N> struct attn_mma_room {
-    enum {
-        LINE = attn_mma_line<N>::PIECES,
-        LD = attn_mma_line<N>::LD,
-        WARPS = N == 11 ? 6 : 4,
-        THREADS = 32 * WARPS,
-        ROWS = 16 * WARPS,        /* queries */
-        AT_ONCE = THREADS / LINE, /* rows that all threads copy */
-        PIECES = 64 / AT_ONCE,
-        QUERY_PIECES = ROWS / AT_ONCE
-    };
-    static_assert(THREADS % LINE == 0 && 64 % AT_ONCE == 0, "pieces cover a tile exactly");
-    static constexpr int BLOCKS = N == 4 ? 4 : N == 8 ? 3 : 2; /* of a multiprocessor, as registers allow */
+    enum { LD = attn_mma_line<N>::LD, WARPS = N == 11 ? 6 : 4, THREADS = 32 * WARPS, ROWS = 16 * WARPS };
+    static constexpr int BLOCKS = N == 11 ? 2 : N == 16 ? 3 : 4; /* of a multiprocessor, as registers allow */
     bf16 q[ROWS * LD], k[64 * LD], v[64 * LD];
 };
-
-template <int N, int P>
-__device__ static inline void attn_mma_fetch(float4 *piece, const attn_mma_rows &m, int first)
-{
-    typedef attn_mma_room<N> M;
-    const int r = first + (int)threadIdx.x / M::LINE, c = (int)threadIdx.x % M::LINE * 4;
-#pragma unroll
-    for (int i = 0; i < P; i++) piece[i] = attn_mma_piece(m, r + i * M::AT_ONCE, c);
-}
-template <int N, int P> __device__ static inline void attn_mma_put(bf16 *to, const float4 *piece)
-{
-    typedef attn_mma_room<N> M;
-    const int r = (int)threadIdx.x / M::LINE, c = (int)threadIdx.x % M::LINE * 4;
-#pragma unroll
-    for (int i = 0; i < P; i++) attn_mma_place(to + (r + i * M::AT_ONCE) * M::LD + c, piece[i]);
-}
 
 /* What a lane holds of its two rows; `top` is in units of log 2, `sum` is of this lane's columns. */
 template <int N> struct attn_mma_state {
@@ -129,7 +102,7 @@ __device__ static inline void attn_mma_finish(const attn_mma_state<N> &st, bf16 
 }
 
 /* 4 tq tk dim operations a head on tensor cores, an exponential a score. While scores are made, v of the same
- * keys is on its way to registers, and k of the next ones while v is gathered: one buffer each will do. */
+ * keys is on its way, and k of the next ones while v is gathered: one buffer each will do. */
 template <int N>
 __global__ void __launch_bounds__(attn_mma_room<N>::THREADS, attn_mma_room<N>::BLOCKS)
     attn_mma_kernel(bf16 *ctx, float *lse, b2_attn a, const b2_step *step, bool wide)
@@ -139,26 +112,26 @@ __global__ void __launch_bounds__(attn_mma_room<N>::THREADS, attn_mma_room<N>::B
     const int i0 = (int)blockIdx.x * M::ROWS, h = blockIdx.y, b = blockIdx.z, lane = threadIdx.x % 32;
     const int strip = (int)threadIdx.x / 32 * 16, first = i0 + strip, last = min(first + 15, a.tq - 1);
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<bf16> in = attn_find<bf16>(a, b, h);
     const int keys = attn_keys(a, view, min(i0 + M::ROWS, a.tq) - 1);
     /* Keys that all rows of this warp see, and that any sees. Rows past the end repeat the last one. */
     const int all = attn_keys(a, view, first), any = first < a.tq ? attn_keys(a, view, last) : 0;
     const int row[2] = {min(first + lane / 4, last), min(first + lane / 4 + 8, last)};
-    const attn_mma_rows q = {view.q, a.ldq, a.tq, a.dim, wide}, k = {view.k, a.ldk, keys, a.dim, wide},
-                        v = {view.v, a.ldv, keys, a.dim, wide};
+    const attn_mma_rows q = {in.q, a.ldq, a.tq, a.dim, wide}, k = {in.k, a.ldk, keys, a.dim, wide},
+                        v = {in.v, a.ldv, keys, a.dim, wide};
     attn_mma_state<N> st = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {}};
-    float4 piece[M::PIECES];
-    {
-        float4 queries[M::QUERY_PIECES];
-        attn_mma_fetch<N, M::QUERY_PIECES>(queries, q, i0);
-        attn_mma_fetch<N, M::PIECES>(piece, k, 0);
-        attn_mma_put<N, M::QUERY_PIECES>(room->q, queries);
-        attn_mma_put<N, M::PIECES>(room->k, piece);
+    if (keys > 0) {
+        attn_mma_load<N, M::ROWS, M::THREADS>(room->q, q, i0);
+        attn_mma_load<N, 64, M::THREADS>(room->k, k, 0);
+        k_copy_commit();
     }
     for (int j0 = 0; j0 < keys; j0 += 64) {
         const int n = min(keys - j0, 64);
         uint32_t p[4][4] = {};
-        attn_mma_fetch<N, M::PIECES>(piece, v, j0);
-        __syncthreads();
+        k_copy_wait<0>();
+        __syncthreads(); /* k is there; nobody reads the v before any more */
+        attn_mma_load<N, 64, M::THREADS>(room->v, v, j0);
+        k_copy_commit();
         if (j0 < any) {
             float s[8][4];
             attn_mma_dots<N>(s, room->q + strip * M::LD, room->k, n);
@@ -168,11 +141,13 @@ __global__ void __launch_bounds__(attn_mma_room<N>::THREADS, attn_mma_room<N>::B
                 attn_mma_mask<false>(s, a, view, row, j0);
             attn_mma_softmax<N>(st, p, s, a, view, row, j0);
         }
-        attn_mma_put<N, M::PIECES>(room->v, piece);
-        __syncthreads();
-        if (n == 64) attn_mma_fetch<N, M::PIECES>(piece, k, j0 + 64);
+        k_copy_wait<0>();
+        __syncthreads(); /* v is there; nobody reads k any more */
+        if (j0 + 64 < keys) {
+            attn_mma_load<N, 64, M::THREADS>(room->k, k, j0 + 64);
+            k_copy_commit();
+        }
         if (j0 < any) attn_mma_gather<N>(st.out, p, room->v, n);
-        if (n == 64) attn_mma_put<N, M::PIECES>(room->k, piece);
     }
     attn_mma_finish<N>(st, ctx, lse, a, b, h, first, wide);
 }

@@ -15,27 +15,38 @@ template <int C> struct attn_room {
     float m[(int)ATTN_SIDE * WIDTH];                        /* [term][column]: the other one */
 };
 
-/* One item and head: its rows, and what is visible. */
+/* One item and head: what is visible. */
 struct attn_view {
-    const float *q, *k, *v, *bias; /* bias of relative position 0, or NULL */
-    int at, keys;                  /* position of query row 0; keys that any query may see */
+    const float *bias; /* of relative position 0, or NULL */
+    int at, keys;      /* position of query row 0; keys that any query may see */
     uint64_t drop_key;
     uint32_t limit, element;
 };
 
 __device__ static inline attn_view attn_look(const b2_attn &a, const b2_step *step, int b, int h)
 {
-    const int64_t first = (int64_t)(a.kvrow ? a.kvrow[b] : b) * a.krows;
     attn_view s;
-    s.q = a.q + (int64_t)b * a.tq * a.ldq + h * a.dim;
-    s.k = a.k + first * a.ldk + h * a.dim;
-    s.v = a.v + first * a.ldv + h * a.dim;
     s.bias = a.bias ? a.bias + (int64_t)h * a.ldbias + a.bias0 : NULL;
     s.at = a.qpos ? a.qpos[b] : 0;
     s.keys = a.klen ? max(0, min(a.tk, a.klen[b])) : a.tk;
     s.limit = b2_drop_limit(a.drop);
     s.element = (uint32_t)h << 24;
     s.drop_key = a.drop > 0 ? b2_drop_key(step->seed, step->step, step->sample[b], a.site) : 0;
+    return s;
+}
+
+/* Its rows. */
+template <class T> struct attn_operands {
+    const T *q, *k, *v;
+};
+
+template <class T> __device__ static inline attn_operands<T> attn_find(const b2_attn &a, int b, int h)
+{
+    const int64_t first = (int64_t)(a.kvrow ? a.kvrow[b] : b) * a.krows;
+    attn_operands<T> s;
+    s.q = (const T *)a.q + (int64_t)b * a.tq * a.ldq + h * a.dim;
+    s.k = (const T *)a.k + first * a.ldk + h * a.dim;
+    s.v = (const T *)a.v + first * a.ldv + h * a.dim;
     return s;
 }
 
@@ -69,18 +80,20 @@ __device__ static inline float attn_row_max(float x)
 }
 
 /* 64 rows by 32 dims from `from` on, turned; what is not there is 0. */
-__device__ static inline void attn_turn(float *to, const float *from, int64_t ld, int rows, int dims)
+template <class T>
+__device__ static inline void attn_turn(float *to, const T *from, int64_t ld, int rows, int dims)
 {
     for (int at = threadIdx.x; at < ATTN_SIDE * ATTN_CHUNK; at += ATTN_THREADS) {
         const int d = at % ATTN_CHUNK, r = at / ATTN_CHUNK;
-        to[d * ATTN_LD + r] = r < rows && d < dims ? from[r * ld + d] : 0.0f;
+        to[d * ATTN_LD + r] = r < rows && d < dims ? k_load(from[r * ld + d]) : 0.0f;
     }
 }
 
 /* dot = x y^T of a tile: nx rows of x, ny of y. All threads come here; shared memory of the call before is
  * free again. */
-__device__ static inline void attn_dots(float (*dot)[4], float *sx, float *sy, const float *x, int64_t ldx,
-                                        int nx, const float *y, int64_t ldy, int ny, int dim)
+template <class X, class Y>
+__device__ static inline void attn_dots(float (*dot)[4], float *sx, float *sy, const X *x, int64_t ldx,
+                                        int nx, const Y *y, int64_t ldy, int ny, int dim)
 {
     const int r0 = (int)threadIdx.x / 16 * 4, c0 = (int)threadIdx.x % 16 * 4;
 #pragma unroll
@@ -105,14 +118,13 @@ __device__ static inline void attn_dots(float (*dot)[4], float *sx, float *sy, c
 }
 
 /* Rows of m for attn_gather: `rows` of them and columns first to first + WIDTH of dim. */
-template <int C>
-__device__ static inline void attn_fill(float *to, const float *from, int64_t ld, int rows, int first,
-                                        int dim)
+template <int C, class T>
+__device__ static inline void attn_fill(float *to, const T *from, int64_t ld, int rows, int first, int dim)
 {
     const int width = attn_room<C>::WIDTH, all = (int)ATTN_SIDE * width;
     for (int at = threadIdx.x; at < all; at += ATTN_THREADS) {
         const int c = at % width, r = at / width;
-        to[at] = r < rows && first + c < dim ? from[r * ld + first + c] : 0.0f;
+        to[at] = r < rows && first + c < dim ? k_load(from[r * ld + first + c]) : 0.0f;
     }
 }
 
@@ -152,7 +164,7 @@ template <int C, class F> __device__ static inline void attn_each(int first, int
     }
 }
 
-/* Does the table of T take this to tensor cores, where operands are rounded to bf16? */
+/* Does the table of T take this to tensor cores? */
 template <class T> static inline bool attn_rounds(const b2_attn *a)
 {
     return sizeof(T) == 2 && a->tq > 1 && a->dim <= 128;

@@ -31,11 +31,13 @@ enum {
 enum { B2_LT_EPILOGUE_BIAS = 4 }; /* cublasLtEpilogue_t */
 enum {
     B2_LT_MAX_WORKSPACE = 1,
+    B2_LT_REDUCTIONS = 3,
     B2_LT_ALIGNMENT_A = 5,
     B2_LT_ALIGNMENT_B = 6,
     B2_LT_ALIGNMENT_C = 7,
     B2_LT_ALIGNMENT_D = 8
-}; /* cublasLtMatmulPreferenceAttributes_t */
+};                                                       /* cublasLtMatmulPreferenceAttributes_t */
+enum { B2_LT_REDUCE_COMPUTE = 2, B2_LT_REDUCE_ANY = 7 }; /* cublasLtReductionScheme_t */
 
 /* Functions give 0 or a cublasStatus_t; handles and descriptors are opaque. */
 typedef struct b2_lt_api {

@@ -1,6 +1,6 @@
 /* Activations, gated products, casts and sums: one pass over memory, which bounds them. A thread reads all
  * it needs before it writes, because outputs may be inputs. */
-#include "kernels/cuda/vectors.cuh"
+#include "kernels/cuda/drop_mask.cuh"
 
 enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
 
@@ -41,10 +41,10 @@ template <int V, class F> __device__ static inline void for_each(int64_t n, F f)
     }
 }
 
-/* 6 bytes an element (bf16) or 8. erf GELU: some 45 instructions an element, near balance on A100 and
+/* 4 bytes an element (bf16) or 8. erf GELU: some 45 instructions an element, near balance on A100 and
  * H100. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const float *x, int64_t n)
+__global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const T *x, int64_t n)
 {
     float v[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
@@ -55,10 +55,9 @@ __global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const float *x, 
     });
 }
 
-/* 12 bytes an element. dx may be dy. */
-template <int Fn, int V>
-__global__ void __launch_bounds__(THREADS)
-    act_bwd_kernel(float *dx, const float *dy, const float *x, int64_t n)
+/* 6 bytes an element (bf16) or 12. dx may be dy. */
+template <class T, int Fn, int V>
+__global__ void __launch_bounds__(THREADS) act_bwd_kernel(T *dx, const T *dy, const T *x, int64_t n)
 {
     float v[EACH][V], d[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
@@ -79,37 +78,45 @@ __device__ static inline int64_t gate_at(int64_t i, int f)
     return i + (int64_t)row * f;
 }
 
-/* 10 bytes an element (bf16) or 12. V > 1: f is a multiple of it, and so is n. */
+/* 6 bytes an element (bf16) or 12. n: elements of y of a sample, or of all where nothing drops (m's
+ * per_sample is 0). V > 1: f is a multiple of it, and so is n. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS) glu_fwd_kernel(T *y, const float *gu, int64_t n, int f)
+__global__ void __launch_bounds__(THREADS)
+    glu_fwd_kernel(T *y, const T *gu, int64_t n, int f, const drop_mask m)
 {
+    const int64_t base = (int64_t)blockIdx.y * n;
     float g[EACH][V], u[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
-        const float *from = gu + gate_at(i, f);
+        const T *from = gu + 2 * base + gate_at(i, f);
         k_get<V>(g[k], from);
         k_get<V>(u[k], from + f);
     });
+    const uint64_t key = m.per_sample ? drop_key(m) : 0;
     for_each<V>(n, [&](int k, int64_t i) {
 #pragma unroll
         for (int j = 0; j < V; j++) g[k][j] = apply<Fn>(g[k][j]) * u[k][j];
-        k_put<V>(y + i, g[k]);
+        if (m.per_sample) drop_some<V>(g[k], key, i, m);
+        k_put<V>(y + base + i, g[k]);
     });
 }
 
-/* 20 bytes an element. */
-template <int Fn, int V>
+/* 10 bytes an element (bf16) or 20. */
+template <class T, int Fn, int V>
 __global__ void __launch_bounds__(THREADS)
-    glu_bwd_kernel(float *dgu, const float *dy, const float *gu, int64_t n, int f)
+    glu_bwd_kernel(T *dgu, const T *dy, const T *gu, int64_t n, int f, const drop_mask m)
 {
+    const int64_t base = (int64_t)blockIdx.y * n;
     float g[EACH][V], u[EACH][V], d[EACH][V];
     for_each<V>(n, [&](int k, int64_t i) {
-        const float *from = gu + gate_at(i, f);
+        const T *from = gu + 2 * base + gate_at(i, f);
         k_get<V>(g[k], from);
         k_get<V>(u[k], from + f);
-        k_get<V>(d[k], dy + i);
+        k_get<V>(d[k], dy + base + i);
     });
+    const uint64_t key = m.per_sample ? drop_key(m) : 0;
     for_each<V>(n, [&](int k, int64_t i) {
-        float *to = dgu + gate_at(i, f);
+        T *to = dgu + 2 * base + gate_at(i, f);
+        if (m.per_sample) drop_some<V>(d[k], key, i, m);
 #pragma unroll
         for (int j = 0; j < V; j++) {
             const float gate = g[k][j];
@@ -121,13 +128,19 @@ __global__ void __launch_bounds__(THREADS)
     });
 }
 
-/* 6 bytes an element (bf16) or 8. */
+/* 6 bytes an element (bf16) or 8. n: elements of a sample, or of all where nothing drops; then it may be no
+ * multiple of V. */
 template <class T, int V>
-__global__ void __launch_bounds__(THREADS) cast_kernel(T *y, const float *x, int64_t n)
+__global__ void __launch_bounds__(THREADS) cast_kernel(T *y, const float *x, int64_t n, const drop_mask m)
 {
+    const int64_t base = (int64_t)blockIdx.y * n;
     float v[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
-    for_each<V>(n, [&](int k, int64_t i) { k_put_some<V>(y + i, v[k], n - i); });
+    for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + base + i, n - i); });
+    const uint64_t key = m.per_sample ? drop_key(m) : 0;
+    for_each<V>(n, [&](int k, int64_t i) {
+        if (m.per_sample) drop_some<V>(v[k], key, i, m);
+        k_put_some<V>(y + base + i, v[k], n - i);
+    });
 }
 
 /* 12 bytes an element. */
@@ -145,19 +158,20 @@ template <int V> __global__ void __launch_bounds__(THREADS) add_kernel(float *y,
     });
 }
 
-/* Cols columns a block, over whose rows its threads take turns; their sums are added as a tree. 4 bytes an
- * element of dy: narrow matrices take 8 columns a block, one 32-byte sector a row, to have blocks enough. */
+/* Cols columns a block, over whose rows its threads take turns; their sums are added as a tree. 4 bytes
+ * an element of dy, or 2: narrow matrices take 8 columns (bf16: 16) a block, one 32-byte sector a row, to
+ * have blocks enough. */
 enum { BIAS_THREADS = 512 };
-template <int Cols>
+template <int Cols, class T>
 __global__ void __launch_bounds__(BIAS_THREADS)
-    bias_grad_kernel(float *db, const float *dy, int ldy, int m, int n)
+    bias_grad_kernel(float *db, const T *dy, int ldy, int m, int n)
 {
     SHARED_ARR(float, part, BIAS_THREADS);
     constexpr int turns = BIAS_THREADS / Cols;
     const int col = threadIdx.x % Cols, turn = threadIdx.x / Cols, c = blockIdx.x * Cols + col;
     float sum = 0.0f;
 #pragma unroll 8
-    for (int i = turn; i < (c < n ? m : 0); i += turns) sum += dy[(int64_t)i * ldy + c];
+    for (int i = turn; i < (c < n ? m : 0); i += turns) sum += k_load(dy[(int64_t)i * ldy + c]);
     part[threadIdx.x] = sum;
     for (int half = turns / 2; half > 0; half /= 2) {
         __syncthreads();
@@ -181,58 +195,91 @@ static int blocks(int64_t n, int v) { return k_blocks(n, (int64_t)THREADS * EACH
     default: launch(B2_SILU, 4); break;                                                                      \
     }
 
-template <class T> static void act_fwd(b2_queue *q, void *y, const float *x, int64_t n, int fn)
+template <class T> static void act_fwd(b2_queue *q, void *y, const void *x, int64_t n, int fn)
 {
-#define LAUNCH(F, V) k_launch(q, (act_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y, x, n)
-    BY_FUNCTION(fn, k_fits<4>((T *)y, x), LAUNCH)
+    const T *in = (const T *)x;
+#define LAUNCH(F, V) k_launch(q, (act_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y, in, n)
+    BY_FUNCTION(fn, k_fits<4>((T *)y, in), LAUNCH)
 #undef LAUNCH
 }
 
 template <class T>
-static void act_bwd(b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn)
+static void act_bwd(b2_queue *q, void *dx, const void *dy, const void *x, int64_t n, int fn)
 {
-#define LAUNCH(F, V) k_launch(q, (act_bwd_kernel<F, V>), blocks(n, V), THREADS, 0, dx, dy, x, n)
-    BY_FUNCTION(fn, k_fits<4>(dx, dy, x), LAUNCH)
+    const T *in = (const T *)x, *d = (const T *)dy;
+    T *out = (T *)dx;
+#define LAUNCH(F, V) k_launch(q, (act_bwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, out, d, in, n)
+    BY_FUNCTION(fn, k_fits<4>(out, d, in), LAUNCH)
 #undef LAUNCH
 }
 
-/* As many rows at a time as gate_at can number. */
-static int slab(int rows, int f) { return (int64_t)rows * f <= INT32_MAX ? rows : INT32_MAX / f; }
+/* What one launch of a gated product does: n elements of y for each of `samples`. */
+struct glu_part {
+    int64_t n;
+    int samples;
+    drop_mask mask;
+};
 
-template <class T> static void glu_fwd(b2_queue *q, void *y, const float *gu, int rows, int f, int fn)
+/* From row `first` on; samples are whole where something drops, else as many rows as gate_at can number. */
+static glu_part glu_part_at(b2_queue *q, int64_t first, int rows, int f, const b2_drop &d)
 {
-    const bool fits = f % 4 == 0 && k_fits<4>((T *)y, gu);
-    const int step = slab(rows, f);
-    for (int64_t r = 0; r < rows; r += step) {
-        const int64_t n = (r + step < rows ? step : rows - r) * f;
+    glu_part p = {0, 1, {NULL, 0, 0, 0, 0.0f}};
+    if (d.p > 0.0f) {
+        p.n = (int64_t)d.rows * f;
+        p.samples = rows / d.rows;
+        p.mask = drop_mask_of(q, p.n, d.p, d.site);
+    } else {
+        const int64_t most = f > 0 ? INT32_MAX / f : rows;
+        p.n = (rows - first < most ? rows - first : most) * f;
+    }
+    return p;
+}
+
+template <class T>
+static void glu_fwd(b2_queue *q, void *y, const void *gu, int rows, int f, int fn, b2_drop drop)
+{
+    const T *in = (const T *)gu;
+    const bool fits = f % 4 == 0 && k_fits<4>((T *)y, in);
+    for (int64_t r = 0; r < rows && f > 0;) {
+        const glu_part p = glu_part_at(q, r, rows, f, drop);
 #define LAUNCH(F, V)                                                                                         \
-    k_launch(q, (glu_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y + r * f, gu + 2 * r * f, n, f)
+    k_launch(q, (glu_fwd_kernel<T, F, V>), dim3(blocks(p.n, V), p.samples), THREADS, 0, (T *)y + r * f,      \
+             in + 2 * r * f, p.n, f, p.mask)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
+        r += p.n / f * p.samples;
     }
 }
 
 template <class T>
-static void glu_bwd(b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn)
+static void glu_bwd(b2_queue *q, void *dgu, const void *dy, const void *gu, int rows, int f, int fn,
+                    b2_drop drop)
 {
-    const bool fits = f % 4 == 0 && k_fits<4>(dgu, dy, gu);
-    const int step = slab(rows, f);
-    for (int64_t r = 0; r < rows; r += step) {
-        const int64_t n = (r + step < rows ? step : rows - r) * f;
+    const T *in = (const T *)gu, *d = (const T *)dy;
+    T *out = (T *)dgu;
+    const bool fits = f % 4 == 0 && k_fits<4>(out, d, in);
+    for (int64_t r = 0; r < rows && f > 0;) {
+        const glu_part p = glu_part_at(q, r, rows, f, drop);
 #define LAUNCH(F, V)                                                                                         \
-    k_launch(q, (glu_bwd_kernel<F, V>), blocks(n, V), THREADS, 0, dgu + 2 * r * f, dy + r * f,               \
-             gu + 2 * r * f, n, f)
+    k_launch(q, (glu_bwd_kernel<T, F, V>), dim3(blocks(p.n, V), p.samples), THREADS, 0, out + 2 * r * f,     \
+             d + r * f, in + 2 * r * f, p.n, f, p.mask)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
+        r += p.n / f * p.samples;
     }
 }
 
-template <class T> static void cast(b2_queue *q, void *y, const float *x, int64_t n)
+template <class T> static void cast(b2_queue *q, void *y, const float *x, int rows, int cols, b2_drop drop)
 {
-    if (k_fits<4>((T *)y, x))
-        k_launch(q, (cast_kernel<T, 4>), blocks(n, 4), THREADS, 0, (T *)y, x, n);
+    T *to = (T *)y;
+    const bool drops = drop.p > 0.0f;
+    const int samples = drops ? rows / drop.rows : 1;
+    const int64_t n = (int64_t)(drops ? drop.rows : rows) * cols;
+    const drop_mask m = drops ? drop_mask_of(q, n, drop.p, drop.site) : drop_mask{NULL, 0, 0, 0, 0.0f};
+    if (k_fits<4>(to) && k_fits<4>(x) && (samples == 1 || n % 4 == 0))
+        k_launch(q, (cast_kernel<T, 4>), dim3(blocks(n, 4), samples), THREADS, 0, to, x, n, m);
     else
-        k_launch(q, (cast_kernel<T, 1>), blocks(n, 1), THREADS, 0, (T *)y, x, n);
+        k_launch(q, (cast_kernel<T, 1>), dim3(blocks(n, 1), samples), THREADS, 0, to, x, n, m);
 }
 
 template <class T> static void add(b2_queue *q, float *y, const float *x, int64_t n)
@@ -243,21 +290,33 @@ template <class T> static void add(b2_queue *q, float *y, const float *x, int64_
         k_launch(q, add_kernel<1>, blocks(n, 1), THREADS, 0, y, x, n);
 }
 
-template <class T> static void bias_grad(b2_queue *q, float *db, const float *dy, int ldy, int m, int n)
+template <class T> static void bias_grad_of(b2_queue *q, float *db, b2_in dy, int m, int n)
+{
+    const T *from = (const T *)dy.p;
+    constexpr int few = 32 / (int)sizeof(T);
+    if (n >= 4096)
+        k_launch(q, (bias_grad_kernel<32, T>), k_blocks(n, 32), BIAS_THREADS, 0, db, from, dy.ld, m, n);
+    else
+        k_launch(q, (bias_grad_kernel<few, T>), k_blocks(n, few), BIAS_THREADS, 0, db, from, dy.ld, m, n);
+}
+template <class T> static void bias_grad(b2_queue *q, float *db, b2_in dy, int m, int n)
 {
     if (m == 0) return;
-    if (n >= 4096)
-        k_launch(q, bias_grad_kernel<32>, k_blocks(n, 32), BIAS_THREADS, 0, db, dy, ldy, m, n);
+    if (sizeof(T) == 4 || dy.type == B2_F32)
+        bias_grad_of<float>(q, db, dy, m, n);
     else
-        k_launch(q, bias_grad_kernel<8>, k_blocks(n, 8), BIAS_THREADS, 0, db, dy, ldy, m, n);
+        bias_grad_of<T>(q, db, dy, m, n);
 }
 
-K_EXPORT(act_fwd, (b2_queue * q, void *y, const float *x, int64_t n, int fn), (q, y, x, n, fn))
-K_EXPORT(act_bwd, (b2_queue * q, float *dx, const float *dy, const float *x, int64_t n, int fn),
+K_EXPORT(act_fwd, (b2_queue * q, void *y, const void *x, int64_t n, int fn), (q, y, x, n, fn))
+K_EXPORT(act_bwd, (b2_queue * q, void *dx, const void *dy, const void *x, int64_t n, int fn),
          (q, dx, dy, x, n, fn))
-K_EXPORT(glu_fwd, (b2_queue * q, void *y, const float *gu, int rows, int f, int fn), (q, y, gu, rows, f, fn))
-K_EXPORT(glu_bwd, (b2_queue * q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn),
-         (q, dgu, dy, gu, rows, f, fn))
-K_EXPORT(cast, (b2_queue * q, void *y, const float *x, int64_t n), (q, y, x, n))
+K_EXPORT(glu_fwd, (b2_queue * q, void *y, const void *gu, int rows, int f, int fn, b2_drop drop),
+         (q, y, gu, rows, f, fn, drop))
+K_EXPORT(glu_bwd,
+         (b2_queue * q, void *dgu, const void *dy, const void *gu, int rows, int f, int fn, b2_drop drop),
+         (q, dgu, dy, gu, rows, f, fn, drop))
+K_EXPORT(cast, (b2_queue * q, void *y, const float *x, int rows, int cols, b2_drop drop),
+         (q, y, x, rows, cols, drop))
 K_EXPORT(add, (b2_queue * q, float *y, const float *x, int64_t n), (q, y, x, n))
-K_EXPORT(bias_grad, (b2_queue * q, float *db, const float *dy, int ldy, int m, int n), (q, db, dy, ldy, m, n))
+K_EXPORT(bias_grad, (b2_queue * q, float *db, b2_in dy, int m, int n), (q, db, dy, m, n))

@@ -52,6 +52,7 @@ __global__ void __launch_bounds__(ATTN_THREADS)
     const int i0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
     const int first = (int)blockIdx.y / a.heads * 128, rows = min(a.tq - i0, (int)ATTN_SIDE);
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<T> in = attn_find<T>(a, b, h);
     const int keys = attn_keys(a, view, i0 + rows - 1);
     attn_state<C> st;
 #pragma unroll
@@ -64,10 +65,10 @@ __global__ void __launch_bounds__(ATTN_THREADS)
     for (int j0 = 0; j0 < keys; j0 += ATTN_SIDE) {
         const int n = min(keys - j0, (int)ATTN_SIDE);
         float s[4][4];
-        attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
-                  view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
+        attn_dots(s, room->x, room->y, in.q + (int64_t)i0 * a.ldq, a.ldq, rows, in.k + (int64_t)j0 * a.ldk,
+                  a.ldk, n, a.dim);
         attn_softmax(st, s, a, view, i0, j0, room->p);
-        attn_fill<C>(room->m, view.v + (int64_t)j0 * a.ldv, a.ldv, n, first, a.dim);
+        attn_fill<C>(room->m, in.v + (int64_t)j0 * a.ldv, a.ldv, n, first, a.dim);
         __syncthreads();
         attn_gather<C>(st.out, room->p, room->m);
     }
@@ -85,10 +86,10 @@ __global__ void __launch_bounds__(ATTN_THREADS)
     }
 }
 
-/* ---- one query
- * ------------------------------------------------------------------------------------------ */
+/* ---- one query ----------------------------------------------------------------------------------------- */
 
-enum { ONE_THREADS = 128, ONE_LANES = 8 }; /* 8 lanes share a key's product */
+/* 8 lanes share a key, each V neighbouring columns at a time, for scores and again for the result. */
+enum { ONE_THREADS = 128, ONE_LANES = 8, ONE_KEYS = ONE_THREADS / ONE_LANES };
 
 __device__ static inline float one_block_max(float x, float *room)
 {
@@ -101,15 +102,15 @@ __device__ static inline float one_block_max(float x, float *room)
 }
 
 /* A step's own key and value, which go into the caches first; kcache NULL: none. */
-struct attn_fresh {
-    float *kcache, *vcache;
-    const float *kv;
+template <class T> struct attn_fresh {
+    T *kcache, *vcache;
+    const T *kv;
     int ld, k0, v0;
     /* This block's head of them; no other block reads or writes those columns of the item. */
     __device__ void put(const b2_attn &a, int b, int h) const
     {
         const int64_t row = ((int64_t)b * a.krows + a.qpos[b]) * a.heads * a.dim + h * a.dim;
-        const float *from = kv + (int64_t)b * ld + h * a.dim;
+        const T *from = kv + (int64_t)b * ld + h * a.dim;
         for (int d = threadIdx.x; d < a.dim; d += blockDim.x) {
             kcache[row + d] = from[k0 + d];
             vcache[row + d] = from[v0 + d];
@@ -118,24 +119,58 @@ struct attn_fresh {
     }
 };
 
-/* Reads k and v of the visible keys once: 8 keys dim bytes a head bound it. */
-template <class T>
-__global__ void __launch_bounds__(ONE_THREADS, 8)
-    attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step, attn_fresh fresh)
+/* q k of a key, in each of its lanes; a key that nobody sees is not read. */
+template <int V, class T> __device__ static inline float one_dot(const T *q, const T *k, int dim, bool seen)
 {
-    DYN_SHARED(float, p); /* a score a key, then parts of the result */
-    SHARED_ARR(float, room, 32);
+    float dot = 0.0f;
+    for (int d = (int)threadIdx.x % ONE_LANES * V; seen && d < dim; d += ONE_LANES * V) {
+        float x[V], y[V];
+        k_get<V>(x, q + d);
+        k_get<V>(y, k + d);
+#pragma unroll
+        for (int i = 0; i < V; i++) dot = fmaf(x[i], y[i], dot);
+    }
+    for (int d = ONE_LANES / 2; d > 0; d >>= 1) dot += __shfl_xor_sync(K_ALL_LANES, dot, d);
+    return dot;
+}
+
+/* x = sum over keys j of p[j] v[j], for V columns of a lane: the keys of its place in the warp, then those of
+ * the warp. */
+template <int V, class T>
+__device__ static inline void one_gather(float *x, const float *p, const T *v, int64_t ld, int keys,
+                                         bool here)
+{
+#pragma unroll
+    for (int i = 0; i < V; i++) x[i] = 0.0f;
+    for (int j = (int)threadIdx.x / ONE_LANES; here && j < keys; j += ONE_KEYS) {
+        float y[V];
+        k_get<V>(y, v + j * ld);
+#pragma unroll
+        for (int i = 0; i < V; i++) x[i] = fmaf(p[j], y[i], x[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        for (int d = 16; d >= ONE_LANES; d >>= 1) x[i] += __shfl_xor_sync(K_ALL_LANES, x[i], d);
+    }
+}
+
+/* Reads k and v of the visible keys once: 2 keys dim numbers a head bound it. */
+template <int V, class T>
+__global__ void __launch_bounds__(ONE_THREADS, 8)
+    attn_one_kernel(T *ctx, float *lse, b2_attn a, const b2_step *step, attn_fresh<T> fresh)
+{
+    constexpr int SPAN = ONE_LANES * V; /* columns at a time */
+    DYN_SHARED(float, p);               /* a score a key */
+    SHARED_ARR(float, room, 4 * SPAN);  /* a row a warp */
     const int h = blockIdx.x, b = blockIdx.y, t = threadIdx.x;
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<T> in = attn_find<T>(a, b, h);
     const int keys = attn_keys(a, view, 0);
     float top = -INFINITY, sum = 0.0f;
     if (fresh.kcache) fresh.put(a, b, h);
-    for (int j0 = 0; j0 < keys; j0 += ONE_THREADS / ONE_LANES) {
+    for (int j0 = 0; j0 < keys; j0 += ONE_KEYS) {
         const int j = j0 + t / ONE_LANES;
-        float dot = 0.0f;
-        for (int d = t % ONE_LANES; j < keys && d < a.dim; d += ONE_LANES)
-            dot = fmaf(view.q[d], view.k[(int64_t)j * a.ldk + d], dot);
-        for (int d = ONE_LANES / 2; d > 0; d >>= 1) dot += __shfl_xor_sync(K_ALL_LANES, dot, d);
+        const float dot = one_dot<V>(in.q, in.k + (int64_t)j * a.ldk, a.dim, j < keys);
         if (j < keys) {
             const float s = attn_score(a, view, 0, j, dot);
             top = fmaxf(top, s);
@@ -150,10 +185,20 @@ __global__ void __launch_bounds__(ONE_THREADS, 8)
         p[j] = a.drop > 0 ? e * attn_keep(a, view, 0, j) : e;
     }
     sum = k_block_sum(sum, room);
-    for (int d = t; d < a.dim; d += ONE_THREADS) {
-        float x = 0.0f;
-        for (int j = 0; j < keys; j++) x = fmaf(p[j], view.v[(int64_t)j * a.ldv + d], x);
-        ctx[((int64_t)b * a.heads + h) * a.dim + d] = k_store<T>(sum == 0.0f ? 0.0f : x / sum);
+    for (int d0 = 0; d0 < a.dim; d0 += SPAN) {
+        const int d = d0 + t % ONE_LANES * V;
+        float x[V];
+        one_gather<V>(x, p, in.v + d, a.ldv, keys, d < a.dim);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            if (t % 32 < ONE_LANES) room[t / 32 * SPAN + t % ONE_LANES * V + i] = x[i];
+        }
+        __syncthreads();
+        if (t < SPAN && d0 + t < a.dim) {
+            const float y = room[t] + room[SPAN + t] + room[2 * SPAN + t] + room[3 * SPAN + t];
+            ctx[((int64_t)b * a.heads + h) * a.dim + d0 + t] = k_store<T>(sum == 0.0f ? 0.0f : y / sum);
+        }
+        __syncthreads();
     }
     if (lse && t == 0) lse[(int64_t)b * a.heads + h] = sum == 0.0f ? -INFINITY : top + logf(sum);
 }
@@ -168,8 +213,7 @@ template <int C, class T> static void attn_tiles(b2_queue *q, void *ctx, float *
 template <int N> static void attn_mma_tiles(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
 {
     const dim3 grid(k_blocks(a->tq, attn_mma_room<N>::ROWS), a->heads, a->batch);
-    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v) &&
-                      k_fits<2>((const bf16 *)ctx);
+    const bool wide = attn_mma_wide(a) && k_fits<2>((const bf16 *)ctx);
     k_launch(q, (attn_mma_kernel<N>), grid, attn_mma_room<N>::THREADS, sizeof(attn_mma_room<N>), (bf16 *)ctx,
              lse, *a, b2_cuda_step(q), wide);
 }
@@ -186,18 +230,30 @@ static void attn_rounded(b2_queue *q, void *ctx, float *lse, const b2_attn *a)
         attn_mma_tiles<16>(q, ctx, lse, a);
 }
 
-template <class T>
-static void attn_one(b2_queue *q, void *ctx, float *lse, const b2_attn *a, const attn_fresh &fresh)
+template <int V, class T>
+static void attn_one_by(b2_queue *q, void *ctx, float *lse, const b2_attn *a, const attn_fresh<T> &fresh)
 {
-    k_launch(q, (attn_one_kernel<T>), dim3(a->heads, a->batch), ONE_THREADS, (size_t)a->tk * sizeof(float),
+    k_launch(q, (attn_one_kernel<V, T>), dim3(a->heads, a->batch), ONE_THREADS, (size_t)a->tk * sizeof(float),
              (T *)ctx, lse, *a, b2_cuda_step(q), fresh);
+}
+
+template <class T>
+static void attn_one(b2_queue *q, void *ctx, float *lse, const b2_attn *a, const attn_fresh<T> &fresh)
+{
+    enum { V = 16 / sizeof(T) };
+    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % V == 0 &&
+                      k_fits<V>((const T *)a->q, (const T *)a->k, (const T *)a->v);
+    if (wide)
+        attn_one_by<V, T>(q, ctx, lse, a, fresh);
+    else
+        attn_one_by<1, T>(q, ctx, lse, a, fresh);
 }
 
 template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
 {
     if (sizeof(T) == 2 && b2_dnn_attention(q, ctx, lse, a, ws)) return;
     if (a->tq == 1) {
-        attn_one<T>(q, ctx, lse, a, attn_fresh{NULL, NULL, NULL, 0, 0, 0});
+        attn_one<T>(q, ctx, lse, a, attn_fresh<T>{NULL, NULL, NULL, 0, 0, 0});
         return;
     }
     if (attn_rounds<T>(a)) {
@@ -214,16 +270,16 @@ template <class T> static void attn_fwd(b2_queue *q, void *ctx, float *lse, cons
     attn_tiles<4, T>(q, ctx, lse, a);
 }
 template <class T>
-static void attn_append(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld, int k0,
+static void attn_append(b2_queue *q, void *ctx, void *kcache, void *vcache, const void *kv, int ld, int k0,
                         int v0, const b2_attn *a, void *ws)
 {
     (void)ws;
-    attn_one<T>(q, ctx, NULL, a, attn_fresh{kcache, vcache, kv, ld, k0, v0});
+    attn_one<T>(q, ctx, NULL, a, attn_fresh<T>{(T *)kcache, (T *)vcache, (const T *)kv, ld, k0, v0});
 }
 
 K_EXPORT(attn_fwd, (b2_queue * q, void *ctx, float *lse, const b2_attn *a, void *ws), (q, ctx, lse, a, ws))
 K_EXPORT(attn_append,
-         (b2_queue * q, void *ctx, float *kcache, float *vcache, const float *kv, int ld, int k0, int v0,
+         (b2_queue * q, void *ctx, void *kcache, void *vcache, const void *kv, int ld, int k0, int v0,
           const b2_attn *a, void *ws),
          (q, ctx, kcache, vcache, kv, ld, k0, v0, a, ws))
 extern "C" size_t b2_cuda_f32_attn_fwd_ws(const b2_attn *, int) { return 0; }

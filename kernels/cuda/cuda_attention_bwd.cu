@@ -22,28 +22,28 @@ __device__ static inline void bwd_terms(float (*s)[4], float (*g)[4], const b2_a
 }
 
 /* dq of 64 queries. Keys twice, for sum_j dp p comes before ds; once when they are one tile. */
-template <int C>
+template <int C, class T>
 __global__ void __launch_bounds__(ATTN_THREADS)
-    attn_dq_kernel(float *dq, int lddq, float *delta, float *ds, const float *dctx, const float *lse,
-                   b2_attn a, const b2_step *step)
+    attn_dq_kernel(T *dq, int lddq, float *delta, float *ds, const T *dctx, const float *lse, b2_attn a,
+                   const b2_step *step)
 {
     DYN_SHARED(attn_room<C>, room);
     const int i0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
     const int first = (int)blockIdx.y / a.heads * 128, rows = min(a.tq - i0, (int)ATTN_SIDE);
     const int r0 = (int)threadIdx.x / 16 * 4, c0 = (int)threadIdx.x % 16 * 4, width = a.heads * a.dim;
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<T> in = attn_find<T>(a, b, h);
     const int keys = attn_keys(a, view, i0 + rows - 1);
     const int64_t row = ((int64_t)b * a.heads + h) * a.tq;
-    const float *g0 = dctx + ((int64_t)b * a.tq + i0) * width + h * a.dim;
+    const T *g0 = dctx + ((int64_t)b * a.tq + i0) * width + h * a.dim;
     float out[4][2 * C] = {}, sum[4] = {}, s[4][4], g[4][4];
     for (int pass = 0; pass < 2; pass++) {
         for (int j0 = 0; j0 < keys; j0 += ATTN_SIDE) {
             const int n = min(keys - j0, (int)ATTN_SIDE);
             if (pass == 0 || keys > ATTN_SIDE) {
-                attn_dots(s, room->x, room->y, view.q + (int64_t)i0 * a.ldq, a.ldq, rows,
-                          view.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
-                attn_dots(g, room->x, room->y, g0, width, rows, view.v + (int64_t)j0 * a.ldv, a.ldv, n,
-                          a.dim);
+                attn_dots(s, room->x, room->y, in.q + (int64_t)i0 * a.ldq, a.ldq, rows,
+                          in.k + (int64_t)j0 * a.ldk, a.ldk, n, a.dim);
+                attn_dots(g, room->x, room->y, g0, width, rows, in.v + (int64_t)j0 * a.ldv, a.ldv, n, a.dim);
                 bwd_terms(s, g, a, view, lse + row, i0, j0, false);
             }
             if (pass == 0) {
@@ -64,13 +64,14 @@ __global__ void __launch_bounds__(ATTN_THREADS)
                     if (ds && r0 + i < rows && c0 + j < n) ds[(row + i0 + r0 + i) * a.tk + j0 + c0 + j] = x;
                 }
             }
-            attn_fill<C>(room->m, view.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim);
+            attn_fill<C>(room->m, in.k + (int64_t)j0 * a.ldk, a.ldk, n, first, a.dim);
             __syncthreads();
             attn_gather<C>(out, room->p, room->m);
         }
     }
     attn_each<C>(first, a.dim, [&](int r, int column, int i, int c) {
-        if (r < rows) dq[((int64_t)b * a.tq + i0 + r) * lddq + h * a.dim + column] = a.scale * out[i][c];
+        if (dq && r < rows)
+            dq[((int64_t)b * a.tq + i0 + r) * lddq + h * a.dim + column] = k_store<T>(a.scale * out[i][c]);
     });
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -79,10 +80,10 @@ __global__ void __launch_bounds__(ATTN_THREADS)
 }
 
 /* dk and dv of 64 keys: rows of the tiles are keys, terms are queries. */
-template <int C>
+template <int C, class T>
 __global__ void __launch_bounds__(ATTN_THREADS)
-    attn_dkv_kernel(float *dk, int lddk, float *dv, int lddv, const float *delta, const float *dctx,
-                    const float *lse, b2_attn a, const b2_step *step)
+    attn_dkv_kernel(T *dk, int lddk, T *dv, int lddv, const float *delta, const T *dctx, const float *lse,
+                    b2_attn a, const b2_step *step)
 {
     DYN_SHARED(attn_room<C>, room);
     const int j0 = (int)blockIdx.x * ATTN_SIDE, h = (int)blockIdx.y % a.heads, b = blockIdx.z;
@@ -90,16 +91,17 @@ __global__ void __launch_bounds__(ATTN_THREADS)
               c0 = (int)threadIdx.x % 16 * 4;
     const int width = a.heads * a.dim;
     const attn_view view = attn_look(a, step, b, h);
+    const attn_operands<T> in = attn_find<T>(a, b, h);
     const int n = min(view.keys - j0, (int)ATTN_SIDE);
     const int64_t row = ((int64_t)b * a.heads + h) * a.tq;
-    const float *g0 = dctx + (int64_t)b * a.tq * width + h * a.dim;
+    const T *g0 = dctx + (int64_t)b * a.tq * width + h * a.dim;
     float ok[4][2 * C] = {}, ov[4][2 * C] = {}, s[4][4], g[4][4];
     for (int i0 = 0; n > 0 && i0 < a.tq; i0 += ATTN_SIDE) {
         const int rows = min(a.tq - i0, (int)ATTN_SIDE);
-        attn_dots(s, room->x, room->y, view.k + (int64_t)j0 * a.ldk, a.ldk, n, view.q + (int64_t)i0 * a.ldq,
+        attn_dots(s, room->x, room->y, in.k + (int64_t)j0 * a.ldk, a.ldk, n, in.q + (int64_t)i0 * a.ldq,
                   a.ldq, rows, a.dim);
-        attn_dots(g, room->x, room->y, view.v + (int64_t)j0 * a.ldv, a.ldv, n, g0 + (int64_t)i0 * width,
-                  width, rows, a.dim);
+        attn_dots(g, room->x, room->y, in.v + (int64_t)j0 * a.ldv, a.ldv, n, g0 + (int64_t)i0 * width, width,
+                  rows, a.dim);
         bwd_terms(s, g, a, view, lse + row, i0, j0, true);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
@@ -120,15 +122,15 @@ __global__ void __launch_bounds__(ATTN_THREADS)
             for (int r = 0; r < 4; r++)
                 room->p[(c0 + c) * ATTN_LD + r0 + r] = s[r][c] == 0.0f ? 0.0f : s[r][c] * (g[r][c] - mean);
         }
-        attn_fill<C>(room->m, view.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim);
+        attn_fill<C>(room->m, in.q + (int64_t)i0 * a.ldq, a.ldq, rows, first, a.dim);
         __syncthreads();
         attn_gather<C>(ok, room->p, room->m);
     }
     attn_each<C>(first, a.dim, [&](int r, int column, int i, int c) {
         const int64_t key = (int64_t)b * a.krows + j0 + r;
         if (j0 + r >= a.krows) return;
-        dk[key * lddk + h * a.dim + column] = a.scale * ok[i][c];
-        dv[key * lddv + h * a.dim + column] = ov[i][c];
+        if (dk) dk[key * lddk + h * a.dim + column] = k_store<T>(a.scale * ok[i][c]);
+        if (dv) dv[key * lddv + h * a.dim + column] = k_store<T>(ov[i][c]);
     });
 }
 
@@ -162,34 +164,42 @@ static size_t attn_bwd_ws(const b2_attn *a, int threads)
 }
 
 /* What the launchers of one call share. */
-struct attn_grads {
-    float *dq, *dk, *dv;
+template <class T> struct attn_grads {
+    T *dq, *dk, *dv;
     int lddq, lddk, lddv;
-    const float *dctx, *lse;
+    const T *dctx;
+    const float *lse;
     float *delta, *ds;
+    bool by_query() const { return dq || dk || ds; } /* dk wants delta */
+    bool by_key() const { return dk || dv; }
 };
 
-template <int C> static void backward(b2_queue *q, const attn_grads &g, const b2_attn *a)
+template <int C, class T> static void backward(b2_queue *q, const attn_grads<T> &g, const b2_attn *a)
 {
     const int across = a->heads * attn_slices(a->dim);
-    k_launch(q, (attn_dq_kernel<C>), dim3(k_blocks(a->tq, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q));
-    k_launch(q, (attn_dkv_kernel<C>), dim3(k_blocks(a->krows, ATTN_SIDE), across, a->batch), ATTN_THREADS,
-             sizeof(attn_room<C>), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q));
+    if (g.by_query())
+        k_launch(q, (attn_dq_kernel<C, T>), dim3(k_blocks(a->tq, ATTN_SIDE), across, a->batch), ATTN_THREADS,
+                 sizeof(attn_room<C>), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q));
+    if (g.by_key())
+        k_launch(q, (attn_dkv_kernel<C, T>), dim3(k_blocks(a->krows, ATTN_SIDE), across, a->batch),
+                 ATTN_THREADS, sizeof(attn_room<C>), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a,
+                 b2_cuda_step(q));
 }
 
-template <int N> static void backward_mma(b2_queue *q, const attn_grads &g, const b2_attn *a)
+template <int N> static void backward_mma(b2_queue *q, const attn_grads<bf16> &g, const b2_attn *a)
 {
     typedef attn_mma_grads<N> M;
-    const bool wide = (a->dim | a->ldq | a->ldk | a->ldv) % 4 == 0 && k_fits<4>(a->q, a->k, a->v, g.dctx);
+    const bool wide = attn_mma_wide(a) && k_fits<8>(g.dctx);
     const int across = a->heads * M::SLICES;
-    k_launch(q, (attn_mma_dq_kernel<N>), dim3(k_blocks(a->tq, M::ROWS), across, a->batch), M::THREADS,
-             sizeof(M), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
-    k_launch(q, (attn_mma_dkv_kernel<N>), dim3(k_blocks(a->krows, M::ROWS), across, a->batch), M::THREADS,
-             sizeof(M), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+    if (g.by_query())
+        k_launch(q, (attn_mma_dq_kernel<N>), dim3(k_blocks(a->tq, M::ROWS), across, a->batch), M::THREADS,
+                 sizeof(M), g.dq, g.lddq, g.delta, g.ds, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
+    if (g.by_key())
+        k_launch(q, (attn_mma_dkv_kernel<N>), dim3(k_blocks(a->krows, M::ROWS), across, a->batch), M::THREADS,
+                 sizeof(M), g.dk, g.lddk, g.dv, g.lddv, g.delta, g.dctx, g.lse, *a, b2_cuda_step(q), wide);
 }
 
-static void backward_rounded(b2_queue *q, const attn_grads &g, const b2_attn *a)
+static void backward_rounded(b2_queue *q, const attn_grads<bf16> &g, const b2_attn *a)
 {
     if (a->dim <= 32)
         backward_mma<4>(q, g, a);
@@ -201,33 +211,35 @@ static void backward_rounded(b2_queue *q, const attn_grads &g, const b2_attn *a)
         backward_mma<16>(q, g, a);
 }
 
-static void backward_exact(b2_queue *q, const attn_grads &g, const b2_attn *a)
+template <class T> static void backward_by(b2_queue *q, const attn_grads<T> &g, const b2_attn *a)
 {
-    switch (attn_width(a->dim)) {
-    case 1: backward<1>(q, g, a); break;
-    case 2: backward<2>(q, g, a); break;
-    case 3: backward<3>(q, g, a); break;
-    default: backward<4>(q, g, a);
+    if constexpr (sizeof(T) == 4) {
+        switch (attn_width(a->dim)) {
+        case 1: backward<1, T>(q, g, a); return;
+        case 2: backward<2, T>(q, g, a); return;
+        case 3: backward<3, T>(q, g, a); return;
+        }
+    } else if (attn_rounds<T>(a)) {
+        backward_rounded(q, g, a);
+        return;
     }
+    backward<4, T>(q, g, a);
 }
 
 template <class T>
-static void attn_bwd(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
-                     const float *dctx, const float *lse, const b2_attn *a, void *ws)
+static void attn_bwd(b2_queue *q, void *dq, int lddq, void *dk, int lddk, void *dv, int lddv, float *dbias,
+                     const void *dctx, const float *lse, const b2_attn *a, void *ws)
 {
     float *delta = (float *)ws, *ds = dbias ? (float *)((char *)ws + delta_bytes(a)) : NULL;
-    const attn_grads g = {dq, dk, dv, lddq, lddk, lddv, dctx, lse, delta, ds};
+    const attn_grads<T> g = {(T *)dq, (T *)dk, (T *)dv, lddq, lddk, lddv, (const T *)dctx, lse, delta, ds};
     b2_attn plain = *a; /* diagonals need no masks of dropout */
     plain.drop = 0.0f;
-    if (attn_rounds<T>(a))
-        backward_rounded(q, g, a);
-    else
-        backward_exact(q, g, a);
+    backward_by(q, g, a);
     if (dbias) k_launch(q, attn_dbias_kernel, dim3(a->ldbias, a->heads), DBIAS_THREADS, 0, dbias, ds, plain);
 }
 
 K_EXPORT(attn_bwd,
-         (b2_queue * q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv, float *dbias,
-          const float *dctx, const float *lse, const b2_attn *a, void *ws),
+         (b2_queue * q, void *dq, int lddq, void *dk, int lddk, void *dv, int lddv, float *dbias,
+          const void *dctx, const float *lse, const b2_attn *a, void *ws),
          (q, dq, lddq, dk, lddk, dv, lddv, dbias, dctx, lse, a, ws))
 K_EXPORT_WS(attn_bwd_ws, (const b2_attn *a, int threads), (a, threads))

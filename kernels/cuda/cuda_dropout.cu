@@ -1,25 +1,9 @@
 /* Dropout with the CPU's very masks: a block works within one sample, whose key one thread makes. Memory
  * bounds it (some 25 instructions an element): one read, one write; 4 bytes an element for bf16, 8 for
  * f32. */
-#include "kernels/cuda/vectors.cuh"
+#include "kernels/cuda/drop_mask.cuh"
 
 enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
-
-/* What a block needs to know: one sample's mask. */
-struct mask {
-    const b2_step *step;
-    int64_t per_sample;
-    uint32_t site, limit;
-    float scale; /* of what is kept */
-};
-
-__device__ static uint64_t block_key(const mask &m)
-{
-    SHARED(uint64_t, key);
-    if (threadIdx.x == 0) key = b2_drop_key(m.step->seed, m.step->step, m.step->sample[blockIdx.y], m.site);
-    __syncthreads();
-    return key;
-}
 
 /* Calls f(k, e) for each vector of this thread, its k-th, which starts at element e of sample blockIdx.y. */
 template <int V, class F> __device__ static inline void for_each(int64_t per_sample, F f)
@@ -32,29 +16,23 @@ template <int V, class F> __device__ static inline void for_each(int64_t per_sam
     }
 }
 
-template <int V> __device__ static inline void drop(float *v, uint64_t key, int64_t e, const mask &m)
-{
-#pragma unroll
-    for (int j = 0; j < V; j++) v[j] = b2_drop_keep(key, (uint32_t)(e + j), m.limit) ? v[j] * m.scale : 0.0f;
-}
-
 /* y may be x: all is read before anything is written. V > 1: per_sample is a multiple of it. */
 template <class T, int V>
-__global__ void __launch_bounds__(THREADS) dropout_kernel(T *y, const T *x, const mask m)
+__global__ void __launch_bounds__(THREADS) dropout_kernel(T *y, const T *x, const drop_mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * m.per_sample;
     float v[EACH][V];
     for_each<V>(m.per_sample, [&](int k, int64_t e) { k_get<V>(v[k], x + base + e); });
-    const uint64_t key = block_key(m);
+    const uint64_t key = drop_key(m);
     for_each<V>(m.per_sample, [&](int k, int64_t e) {
-        drop<V>(v[k], key, e, m);
+        drop_some<V>(v[k], key, e, m);
         k_put<V>(y + base + e, v[k]);
     });
 }
 
 template <int V>
 __global__ void __launch_bounds__(THREADS)
-    dropout_add_kernel(float *y, const float *x, float beta, const mask m)
+    dropout_add_kernel(float *y, const float *x, float beta, const drop_mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * m.per_sample;
     float v[EACH][V], old[EACH][V];
@@ -62,9 +40,9 @@ __global__ void __launch_bounds__(THREADS)
         k_get<V>(v[k], x + base + e);
         if (beta != 0.0f) k_get<V>(old[k], y + base + e);
     });
-    const uint64_t key = block_key(m);
+    const uint64_t key = drop_key(m);
     for_each<V>(m.per_sample, [&](int k, int64_t e) {
-        drop<V>(v[k], key, e, m);
+        drop_some<V>(v[k], key, e, m);
 #pragma unroll
         for (int j = 0; j < V; j++) v[k][j] += beta != 0.0f ? beta * old[k][j] : 0.0f;
         k_put<V>(y + base + e, v[k]);
@@ -76,17 +54,12 @@ static dim3 grid_of(int64_t per_sample, int samples, int v)
     return dim3((unsigned)k_blocks(per_sample, (int64_t)THREADS * EACH * v), (unsigned)samples);
 }
 
-static mask mask_of(b2_queue *q, int64_t per_sample, float p, uint32_t site)
-{
-    return {b2_cuda_step(q), per_sample, site, b2_drop_limit(p), 1.0f / (1.0f - p)};
-}
-
 template <class T>
 static void dropout(b2_queue *q, void *y, const void *x, int64_t per_sample, int samples, float p,
                     uint32_t site)
 {
     constexpr int V = 16 / sizeof(T);
-    const mask m = mask_of(q, per_sample, p, site);
+    const drop_mask m = drop_mask_of(q, per_sample, p, site);
     if (per_sample % V == 0 && k_fits<V>((T *)y, (const T *)x))
         k_launch(q, (dropout_kernel<T, V>), grid_of(per_sample, samples, V), THREADS, 0, (T *)y, (const T *)x,
                  m);
@@ -99,7 +72,7 @@ template <class T>
 static void dropout_add(b2_queue *q, float *y, const float *x, int64_t per_sample, int samples, float p,
                         uint32_t site, float beta)
 {
-    const mask m = mask_of(q, per_sample, p, site);
+    const drop_mask m = drop_mask_of(q, per_sample, p, site);
     if (per_sample % 4 == 0 && k_fits<4>(y, x))
         k_launch(q, dropout_add_kernel<4>, grid_of(per_sample, samples, 4), THREADS, 0, y, x, beta, m);
     else

@@ -1,9 +1,10 @@
 /* LoRA of all adapted blocks of a linear layer: one launch forward, two backward. A and B are f32, and so is
  * the arithmetic. Dropout's mask is drawn where x is read: no dropped copy of x is ever in memory.
  *
- * Memory bounds all three. A row costs the forward x once a weight block and y twice (8 n bytes), the first
- * of the backward dy once and dx twice, the second dy once and x once a weight block. A and B come from L2,
- * once for 8 rows. */
+ * Memory bounds all three. A row costs the forward x once an adapted weight block, base once and y once (8 n
+ * bytes; 6 n where y is bf16; nothing for a block without an adapter in place), the first of the backward dy
+ * once (4 n bytes; 2 n where it is bf16) and dx twice, the second dy once and x once a weight block. A and B
+ * come from L2, once for 8 rows. */
 #include "kernels/cuda/lora_parts.cuh"
 
 /* ---- forward ------------------------------------------------------------------------------------------- */
@@ -46,12 +47,25 @@ __device__ static void lora_down(float *u, int pitch, uint32_t *bits, const T *x
     }
 }
 
-/* y += scale B u: a thread a column; this block of threads takes every gridDim.z-th 256 of them. */
+/* Where rows of y go, and what they are without LoRA: base is y itself or apart. */
+struct lora_rows {
+    void *y;
+    const float *base;
+    int ldy, ldbase;
+    bool narrow; /* y is bf16; else f32 */
+};
+
+/* y = base + scale B u, u of no ranks too: a thread a column; this block of threads takes every gridDim.z-th
+ * 256 of them. The first row is `first`. */
 template <int R>
-__device__ static void lora_up(float *y, int ldy, const float *u, int pitch, const lora_one &b, int rows)
+__device__ static void lora_up(const lora_rows &to, int64_t first, const float *u, int pitch,
+                               const lora_one &b, int rows)
 {
     for (int o = blockIdx.z * LORA_THREADS + threadIdx.x; o < b.n; o += gridDim.z * LORA_THREADS) {
-        float sum[R] = {};
+        const float *base = to.base + first * to.ldbase + b.c0 + o;
+        float sum[R] = {}, old[R];
+#pragma unroll
+        for (int i = 0; i < R; i++) old[i] = i < rows ? base[(int64_t)i * to.ldbase] : 0.0f;
         for (int r0 = 0; r0 < b.ab.r; r0 += LORA_PIECE) {
             float w[LORA_PIECE];
             lora_ranks(w, b.ab.b + (int64_t)o * b.ab.r + r0, b.ab.r - r0, b.wide);
@@ -61,9 +75,15 @@ __device__ static void lora_up(float *y, int ldy, const float *u, int pitch, con
                 for (int j = 0; j < LORA_PIECE; j++) sum[i] = fmaf(w[j], u[i * pitch + r0 + j], sum[i]);
             }
         }
+        const int64_t at = first * to.ldy + b.c0 + o;
 #pragma unroll
         for (int i = 0; i < R; i++) {
-            if (i < rows) y[(int64_t)i * ldy + o] += b.ab.scale * sum[i];
+            if (i >= rows) continue;
+            const float y = old[i] + b.ab.scale * sum[i];
+            if (to.narrow)
+                ((bf16 *)to.y)[at + (int64_t)i * to.ldy] = k_store<bf16>(y);
+            else
+                ((float *)to.y)[at + (int64_t)i * to.ldy] = y;
         }
     }
 }
@@ -72,8 +92,8 @@ __device__ static void lora_up(float *y, int ldy, const float *u, int pitch, con
  * The rows come in spans of which none shares a group with the next: an item's, where items have adapters of
  * their own, else all. */
 template <int R, int V, class T>
-__global__ void __launch_bounds__(LORA_THREADS, 2)
-    lora_kernel(float *y, int ldy, const T *x, b2_lora l, const b2_step *step, int span)
+__global__ void __launch_bounds__(LORA_THREADS, R == 1 ? 4 : 2)
+    lora_kernel(lora_rows to, const T *x, b2_lora l, const b2_step *step, int span)
 {
     DYN_SHARED(float, u); /* [R][pitch]; behind it dropout's bits, a word for V columns */
     SHARED_ARR(lora_row, row, R);
@@ -82,12 +102,12 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
     const int64_t first = (int64_t)(blockIdx.x / groups) * span + inside;
     const lora_one b = lora_pick(l, (int)blockIdx.y, l.which ? l.which[first / l.per_item] : 0);
     const int pitch = lora_pitch(b.ab.r);
-    if (b.ab.r == 0) return; /* the whole block */
-    if (b.drop.limit) lora_keys(row, step, b.drop.site, first, rows, l.per_item, l.k);
+    if (b.ab.r == 0 && to.y == to.base) return; /* the whole block */
+    if (b.ab.r && b.drop.limit) lora_keys(row, step, b.drop.site, first, rows, l.per_item, l.k);
     lora_down<R, V>(u, pitch, (uint32_t *)(u + R * pitch), x + first * l.k, b, row, rows, l.k);
     for (int i = threadIdx.x; b.u && blockIdx.z == 0 && i < rows * b.ab.r; i += LORA_THREADS)
         b.u[first * b.ab.r + i] = u[i / b.ab.r * pitch + i % b.ab.r];
-    lora_up<R>(y + first * ldy + b.c0, ldy, u, pitch, b, rows);
+    lora_up<R>(to, first, u, pitch, b, rows);
 }
 
 /* May rows of k floats and all their A be read V at a time? */
@@ -125,7 +145,7 @@ static size_t forward_room(const b2_lora *l, int rows, int V)
 
 /* Few rows: the columns of y go to several blocks of threads, each of which makes u again. */
 template <int R, int V, class T>
-static void forward(b2_queue *q, float *y, int ldy, const T *x, const b2_lora *l, int span)
+static void forward(b2_queue *q, const lora_rows &to, const T *x, const b2_lora *l, int span)
 {
     const bool wide = lora_wide<V>(l) && k_fits<V>(x);
     const int groups = l->items * l->per_item / span * k_blocks(span, R),
@@ -136,23 +156,25 @@ static void forward(b2_queue *q, float *y, int ldy, const T *x, const b2_lora *l
     const int parts = n == 0 ? 1 : idle < most ? idle : most;
     const size_t room = forward_room(l, R, wide ? V : 1);
     const dim3 grid(groups, l->blocks, parts);
-    if (pitch == 0) return;
+    if (pitch == 0 && to.y == to.base) return;
     if (wide)
-        k_launch(q, (lora_kernel<R, V, T>), grid, LORA_THREADS, room, y, ldy, x, *l, b2_cuda_step(q), span);
+        k_launch(q, (lora_kernel<R, V, T>), grid, LORA_THREADS, room, to, x, *l, b2_cuda_step(q), span);
     else
-        k_launch(q, (lora_kernel<R, 1, T>), grid, LORA_THREADS, room, y, ldy, x, *l, b2_cuda_step(q), span);
+        k_launch(q, (lora_kernel<R, 1, T>), grid, LORA_THREADS, room, to, x, *l, b2_cuda_step(q), span);
 }
 
 template <class T>
-static void lora_fwd(b2_queue *q, float *y, int ldy, const void *x, const b2_lora *l, void *ws)
+static void lora_fwd(b2_queue *q, b2_out y, float *base, int ldbase, const void *x, const b2_lora *l,
+                     void *ws)
 {
     const int span = l->which ? l->per_item : l->items * l->per_item;
+    const lora_rows to = {y.p, base, y.ld, ldbase, y.type == B2_BF16};
     (void)ws;
     if (l->items == 0 || l->per_item == 0) return;
     if (span == 1 || forward_room(l, LORA_ROWS, 1) > LORA_ROOM)
-        forward<1, 4>(q, y, ldy, (const T *)x, l, span);
+        forward<1, 4>(q, to, (const T *)x, l, span);
     else
-        forward<LORA_ROWS, 4>(q, y, ldy, (const T *)x, l, span);
+        forward<LORA_ROWS, 4>(q, to, (const T *)x, l, span);
 }
 static size_t lora_fwd_ws(const b2_lora *l, int threads)
 {
@@ -162,9 +184,9 @@ static size_t lora_fwd_ws(const b2_lora *l, int threads)
 
 /* ---- backward: du and dx ------------------------------------------------------------------------------- */
 
-/* du = scale dy B of R rows: a thread a column of dy at a time. */
-template <int R>
-__device__ static void lora_du(float *du, int pitch, const float *dy, int lddy, const lora_one &b, int rows)
+/* du = scale dy B of R rows, dy of type D: a thread a column of dy at a time. */
+template <int R, class D>
+__device__ static void lora_du(float *du, int pitch, const D *dy, int lddy, const lora_one &b, int rows)
 {
     for (int r0 = 0; r0 < b.ab.r; r0 += LORA_PIECE) {
         float sum[R * LORA_PIECE] = {};
@@ -173,7 +195,7 @@ __device__ static void lora_du(float *du, int pitch, const float *dy, int lddy, 
             lora_ranks(w, b.ab.b + (int64_t)o * b.ab.r + r0, b.ab.r - r0, b.wide);
 #pragma unroll
             for (int i = 0; i < R; i++) {
-                const float g = i < rows ? dy[(int64_t)i * lddy + o] : 0.0f;
+                const float g = i < rows ? k_load(dy[(int64_t)i * lddy + o]) : 0.0f;
 #pragma unroll
                 for (int j = 0; j < LORA_PIECE; j++)
                     sum[i * LORA_PIECE + j] = fmaf(g, w[j], sum[i * LORA_PIECE + j]);
@@ -208,9 +230,9 @@ __device__ static inline void lora_add_dx(float (*to)[V], const float *du, int p
 
 /* A block of threads: R rows, all weight blocks. du goes to memory too, [m, r] a weight block, for the
  * gradients of A. */
-template <int R, int V>
+template <int R, int V, class D>
 __global__ void __launch_bounds__(LORA_THREADS, 2)
-    lora_dx_kernel(float *dx, const float *dy, int lddy, b2_lora l, const b2_step *step, float *du, int m)
+    lora_dx_kernel(float *dx, const D *dy, int lddy, b2_lora l, const b2_step *step, float *du, int m)
 {
     DYN_SHARED(float, room); /* du of each weight block, [R][pitch] */
     SHARED_ARR(lora_row, row, 3 * R);
@@ -250,23 +272,23 @@ __global__ void __launch_bounds__(LORA_THREADS, 2)
 /* ---- backward: gradients of A and B -------------------------------------------------------------------- */
 
 /* One gradient: g += scale * (sum over rows of v[i, c] w[i, j]), c a column of v, j a rank.
- * B's: v dy, w u, g [c, j].  A's: v xd, w du, g [j, c]. */
-struct lora_sum {
+ * B's: v dy, of type D, w u, g [c, j].  A's: v xd, w du, g [j, c]. */
+template <class D> struct lora_sum {
     float *g;
-    const float *dy; /* NULL: v is xd */
+    const D *dy; /* NULL: v is xd */
     int ld, cols, r;
     const float *w; /* [m, r] */
     bool wide;      /* w may be read 4 at a time */
     float scale;
     lora_dropout drop;
 };
-struct lora_sums {
-    lora_sum of[6];
+template <class D> struct lora_sums {
+    lora_sum<D> of[6];
 };
 
 /* Adds rows first..end-1, all of one sample, of column c; e: c's element number in the first of them. */
-template <int RANKS, class T>
-__device__ static inline void lora_add_rows(float *sum, const lora_sum &s, const T *x, int r0, int first,
+template <int RANKS, class T, class D>
+__device__ static inline void lora_add_rows(float *sum, const lora_sum<D> &s, const T *x, int r0, int first,
                                             int end, int c, uint64_t key, uint32_t e)
 {
     for (int row = first; row < end; row += SUM_AHEAD, e += SUM_AHEAD * s.ld) {
@@ -274,7 +296,7 @@ __device__ static inline void lora_add_rows(float *sum, const lora_sum &s, const
 #pragma unroll
         for (int q = 0; q < SUM_AHEAD; q++) {
             const int64_t at = (int64_t)(row + q) * s.ld + c;
-            v[q] = row + q >= end || c >= s.cols ? 0.0f : s.dy ? s.dy[at] : k_load(x[at]);
+            v[q] = row + q >= end || c >= s.cols ? 0.0f : s.dy ? k_load(s.dy[at]) : k_load(x[at]);
         }
 #pragma unroll
         for (int q = 0; q < SUM_AHEAD; q++) {
@@ -295,12 +317,12 @@ __device__ static inline void lora_add_rows(float *sum, const lora_sum &s, const
 
 /* A block of threads: 32 columns (x) of one gradient (y), RANKS of its ranks (z), all rows: a lane a column,
  * a warp a sixteenth of the rows. The sixteen sums are added in order. */
-template <int RANKS, class T>
+template <int RANKS, class T, class D>
 __global__ void __launch_bounds__(SUM_WARPS * 32)
-    lora_sum_kernel(lora_sums all, const T *x, const b2_step *step, int per_item, int m)
+    lora_sum_kernel(lora_sums<D> all, const T *x, const b2_step *step, int per_item, int m)
 {
     SHARED_ARR(float, part, SUM_WARPS *LORA_PIECE *SUM_COLS);
-    lora_sum s = all.of[0];
+    lora_sum<D> s = all.of[0];
 #pragma unroll
     for (int i = 1; i < 6; i++) {
         if (i == (int)blockIdx.y) s = all.of[i];
@@ -335,7 +357,8 @@ __global__ void __launch_bounds__(SUM_WARPS * 32)
 }
 
 /* Which gradients are wanted: their number. */
-static int lora_wanted(lora_sums *all, const float *dy, int lddy, const b2_lora *l, const float *du)
+template <class D>
+static int lora_wanted(lora_sums<D> *all, const D *dy, int lddy, const b2_lora *l, const float *du)
 {
     const int m = l->items * l->per_item;
     int count = 0;
@@ -355,28 +378,25 @@ static int lora_wanted(lora_sums *all, const float *dy, int lddy, const b2_lora 
     return count;
 }
 
-template <int R>
-static void du_and_dx(b2_queue *q, float *dx, const float *dy, int lddy, const b2_lora *l, float *du,
-                      size_t room)
+template <int R, class D>
+static void du_and_dx(b2_queue *q, float *dx, const D *dy, int lddy, const b2_lora *l, float *du, size_t room)
 {
     const int m = l->items * l->per_item;
     if (lora_wide<4>(l) && k_fits<4>(dx))
-        k_launch(q, (lora_dx_kernel<R, 4>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
+        k_launch(q, (lora_dx_kernel<R, 4, D>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
                  b2_cuda_step(q), du, m);
     else
-        k_launch(q, (lora_dx_kernel<R, 1>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
+        k_launch(q, (lora_dx_kernel<R, 1, D>), k_blocks(m, R), LORA_THREADS, room, dx, dy, lddy, *l,
                  b2_cuda_step(q), du, m);
 }
 
-template <class T>
-static void lora_bwd(b2_queue *q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l,
-                     void *ws)
+template <class T, class D>
+static void backward(b2_queue *q, float *dx, const D *dy, int lddy, const T *x, const b2_lora *l, float *du)
 {
     const int m = l->items * l->per_item, rmax = lora_largest_rank(l);
     bool du_wanted = dx != NULL;
     size_t row = 0; /* of du, all weight blocks: bytes */
     int cols = l->k;
-    float *du = (float *)ws;
     if (m == 0 || rmax == 0) return;
     for (int i = 0; i < l->blocks; i++) {
         const b2_lora_block &b = l->block[i];
@@ -388,14 +408,23 @@ static void lora_bwd(b2_queue *q, float *dx, const float *dy, int lddy, const vo
         du_and_dx<LORA_ROWS>(q, dx, dy, lddy, l, du, LORA_ROWS * row);
     else if (du_wanted)
         du_and_dx<1>(q, dx, dy, lddy, l, du, row);
-    lora_sums all = {};
+    lora_sums<D> all = {};
     const int wanted = lora_wanted(&all, dy, lddy, l, du);
     if (rmax <= 8)
-        k_launch(q, (lora_sum_kernel<8, T>), dim3(k_blocks(cols, SUM_COLS), wanted), SUM_WARPS * 32, 0, all,
-                 (const T *)x, b2_cuda_step(q), l->per_item, m);
+        k_launch(q, (lora_sum_kernel<8, T, D>), dim3(k_blocks(cols, SUM_COLS), wanted), SUM_WARPS * 32, 0,
+                 all, x, b2_cuda_step(q), l->per_item, m);
     else
-        k_launch(q, (lora_sum_kernel<32, T>), dim3(k_blocks(cols, SUM_COLS), wanted, k_blocks(rmax, 32)),
-                 SUM_WARPS * 32, 0, all, (const T *)x, b2_cuda_step(q), l->per_item, m);
+        k_launch(q, (lora_sum_kernel<32, T, D>), dim3(k_blocks(cols, SUM_COLS), wanted, k_blocks(rmax, 32)),
+                 SUM_WARPS * 32, 0, all, x, b2_cuda_step(q), l->per_item, m);
+}
+
+template <class T>
+static void lora_bwd(b2_queue *q, float *dx, b2_in dy, const void *x, const b2_lora *l, void *ws)
+{
+    if (dy.type == B2_F32)
+        backward(q, dx, (const float *)dy.p, dy.ld, (const T *)x, l, (float *)ws);
+    else
+        backward(q, dx, (const T *)dy.p, dy.ld, (const T *)x, l, (float *)ws);
 }
 static size_t lora_bwd_ws(const b2_lora *l, int threads)
 {
@@ -405,10 +434,10 @@ static size_t lora_bwd_ws(const b2_lora *l, int threads)
     return (size_t)(l->items * l->per_item) * ranks * sizeof(float);
 }
 
-K_EXPORT(lora_fwd, (b2_queue * q, float *y, int ldy, const void *x, const b2_lora *l, void *ws),
-         (q, y, ldy, x, l, ws))
+K_EXPORT(lora_fwd,
+         (b2_queue * q, b2_out y, float *base, int ldbase, const void *x, const b2_lora *l, void *ws),
+         (q, y, base, ldbase, x, l, ws))
 K_EXPORT_WS(lora_fwd_ws, (const b2_lora *l, int threads), (l, threads))
-K_EXPORT(lora_bwd,
-         (b2_queue * q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l, void *ws),
-         (q, dx, dy, lddy, x, l, ws))
+K_EXPORT(lora_bwd, (b2_queue * q, float *dx, b2_in dy, const void *x, const b2_lora *l, void *ws),
+         (q, dx, dy, x, l, ws))
 K_EXPORT_WS(lora_bwd_ws, (const b2_lora *l, int threads), (l, threads))

@@ -3,7 +3,6 @@
 #define B2_KERNELS_CUDA_CUDA_QUEUE_H
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cudnn.h"
-#include "kernels/cuda/round_rows.h"
 #include "kernels/module.h"
 
 void b2_cuda_tables(b2_kernels t[2]);

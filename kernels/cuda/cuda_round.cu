@@ -1,4 +1,4 @@
-/* Rows made narrow: see round_rows.h. Memory bounds it, 6 bytes an element. */
+/* f32 made bf16: see round_rows.h. Memory bounds it, 6 bytes an element. */
 #include "kernels/cuda/round_rows.h"
 #include "kernels/cuda/vectors.cuh"
 
@@ -32,4 +32,30 @@ void b2_cuda_round_rows(b2_queue *q, void *to, const float *from, int ld, int ro
         const int n = rows - r < most ? rows - r : most;
         (wide ? round_some<8> : round_some<1>)(q, y + (int64_t)r * cols, from + (int64_t)r * ld, ld, n, cols);
     }
+}
+
+/* Biases of blocks side by side. */
+struct bias_blocks {
+    const float *from[3];
+    int end[3];
+};
+__global__ void __launch_bounds__(THREADS) round_biases_kernel(bf16 *to, bias_blocks b)
+{
+    const int at = (int)blockIdx.x * THREADS + (int)threadIdx.x;
+    const float *from = at < b.end[0] ? b.from[0] : at < b.end[1] ? b.from[1] : b.from[2];
+    const int first = at < b.end[0] ? 0 : at < b.end[1] ? b.end[0] : b.end[1];
+    if (at < b.end[2] && from) to[at] = k_store<bf16>(from[at - first]);
+}
+
+void b2_cuda_round_biases(b2_queue *q, void *to, const b2_rows *w, int nw)
+{
+    bias_blocks b = {};
+    for (int i = 0, n = 0; i < 3; i++) {
+        if (i < nw) {
+            b.from[i] = w[i].bias;
+            n += w[i].n;
+        }
+        b.end[i] = n;
+    }
+    k_launch(q, round_biases_kernel, k_blocks(b.end[2], THREADS), THREADS, 0, (bf16 *)to, b);
 }

@@ -78,7 +78,7 @@ void b2_dnn_close(b2_dnn *d)
     free(d);
 }
 
-/* ---- q, k and v as it takes them ----------------------------------------------------------------------- */
+/* ---- choosing ------------------------------------------------------------------------------------------ */
 
 static bool fits(const b2_attn *a)
 {
@@ -87,55 +87,13 @@ static bool fits(const b2_attn *a)
            !(a->drop > 0);
 }
 
-/* Columns that lie side by side in the same rows become narrow together. */
-typedef struct block {
-    const float *from;
-    int ld, rows, cols;
-} block;
-typedef struct narrow {
-    block list[3];
-    int n;
-    void *at[3]; /* q, k, v: their first rows of bf16 */
-    int ld[3];
-} narrow;
-
-static narrow arrange(const b2_attn *a, void *ws)
-{
-    const float *const from[3] = {a->q, a->k, a->v};
-    const int ld[3] = {a->ldq, a->ldk, a->ldv}, width = a->heads * a->dim;
-    char *to = ws;
-    int block_of[3], first[3];
-    narrow r = {.n = 0};
-    for (int i = 0; i < 3; i++) {
-        const int rows = a->batch * (i ? a->tk : a->tq);
-        block *b = r.n ? &r.list[r.n - 1] : NULL;
-        if (!b || b->ld != ld[i] || b->rows != rows || from[i] != b->from + b->cols ||
-            b->cols + width > b->ld)
-            r.list[r.n++] = (block){from[i], ld[i], rows, 0};
-        b = &r.list[r.n - 1];
-        block_of[i] = r.n - 1;
-        first[i] = b->cols;
-        b->cols += width;
-    }
-    for (int j = 0; j < r.n; j++) {
-        for (int i = 0; i < 3; i++) {
-            if (block_of[i] != j) continue;
-            r.at[i] = to + 2 * (size_t)first[i];
-            r.ld[i] = r.list[j].cols;
-        }
-        to += 2 * (size_t)r.list[j].rows * (size_t)r.list[j].cols;
-    }
-    return r;
-}
+static bool aligned(const void *p) { return (uintptr_t)p % B2_DNN_ALIGNED == 0; }
+static bool rows_aligned(const void *p, int ld) { return aligned(p) && 2 * ld % B2_DNN_ALIGNED == 0; }
 
 size_t b2_dnn_attention_ws(const b2_attn *a)
 {
-    if (!fits(a) || !b2_dnn_version()) return 0;
-    return 2 * (size_t)a->batch * (size_t)(a->tq + 2 * a->tk) * (size_t)(a->heads * a->dim) +
-           B2_DNN_WORKSPACE + WORKSPACE_ALIGNED;
+    return fits(a) && b2_dnn_version() ? B2_DNN_WORKSPACE + WORKSPACE_ALIGNED : 0;
 }
-
-/* ---- choosing ------------------------------------------------------------------------------------------ */
 
 static unsigned bucket_of(const b2_dnn_shape *s)
 {
@@ -181,24 +139,18 @@ static int pack(b2_dnn *d, entry *e, void *const at[POINTERS])
     return code;
 }
 
-static bool aligned(const void *p) { return (uintptr_t)p % B2_DNN_ALIGNED == 0; }
-
 bool b2_dnn_attention(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws)
 {
     b2_dnn *d = fits(a) ? b2_cuda_dnn(q) : NULL;
-    if (!d || !ws || !aligned(ws) || !aligned(ctx) || (lse && !aligned(lse))) return false;
-    const narrow r = arrange(a, ws);
-    const b2_dnn_shape s = {a->batch, a->heads, a->dim, a->tq, a->tk, r.ld[0], r.ld[1], r.ld[2], lse != NULL};
+    if (!d || !ws || !aligned(ctx) || (lse && !aligned(lse)) || !rows_aligned(a->q, a->ldq) ||
+        !rows_aligned(a->k, a->ldk) || !rows_aligned(a->v, a->ldv))
+        return false;
+    const b2_dnn_shape s = {a->batch, a->heads, a->dim, a->tq, a->tk, a->ldq, a->ldk, a->ldv, lse != NULL};
     entry *e = entry_of(d, &s, b2_cuda_recording(q));
     if (!e) return false;
-    for (int i = 0; i < r.n; i++) {
-        const block *b = &r.list[i];
-        b2_cuda_round_rows(q, (char *)ws, b->from, b->ld, b->rows, b->cols);
-        ws = (char *)ws + 2 * (size_t)b->rows * (size_t)b->cols;
-    }
     e->scale = a->scale;
     ws = (char *)ws + (-(uintptr_t)ws & (WORKSPACE_ALIGNED - 1));
-    void *const at[POINTERS] = {r.at[0], r.at[1], r.at[2], ctx, &e->scale, lse, ws};
+    void *const at[POINTERS] = {(void *)a->q, (void *)a->k, (void *)a->v, ctx, &e->scale, lse, ws};
     const bool here = b2_cuda_stream(q) != NULL; /* makes the stream's GPU the current one */
     int code = here ? pack(d, e, at) : -1;
     if (!code) code = d->api->execute(d->handle, e->way.plan, e->pack);

@@ -17,7 +17,7 @@ bool b2_dnn_wanted(void);    /* does BLIP2_CUDNN ask for it? */
 size_t b2_dnn_version(void); /* 91900: 9.19.0; 0: none that has the operation */
 
 /* attn_fwd of the bf16 table: plain attention (no bias, nothing masked, no dropout) of more than one query,
- * heads of whole eights up to 128. q, k and v are rounded to bf16 in ws first. False: not here (no library,
+ * heads of whole eights up to 128, rows of q, k, v and ctx aligned to 16 bytes. False: not here (no library,
  * a shape or alignment it does not take, no engine, a shape first met while a graph is recorded), and
  * nothing was done. */
 bool b2_dnn_attention(struct b2_queue *q, void *ctx, float *lse, const b2_attn *a, void *ws);

@@ -1,7 +1,8 @@
 /* The shared loop of products on tensor cores: c = a b with bf16 operands and f32 sums. A block makes 128
  * x 128 of c with 8 warps of 64 x 32, 32 terms at a time: while one step is multiplied, the next one is on
  * its way to registers, and goes to the other half of shared memory. An operand lies with its terms along
- * the columns (ALONG: x and w of x w^T) or down the rows (w of dy w); f32 operands are rounded on the way. */
+ * the columns (ALONG: x and w of x w^T) or down the rows (w of dy w); f32 operands (dy, where it is f32) are
+ * rounded on the way. */
 #ifndef B2_KERNELS_CUDA_GEMM_MMA_CUH
 #define B2_KERNELS_CUDA_GEMM_MMA_CUH
 #include "kernels/cuda/gemm_quant.cuh"
@@ -105,26 +106,24 @@ __device__ static inline void mma_multiply(float (*sum)[4][4], const bf16 *a, co
     }
 }
 
-template <class OUT>
-__device__ static inline void mma_write(const float (*sum)[4][4], int m0, int n0, int m, int n, OUT out)
+/* A warp's 64 x 32 sums: a lane has two neighbouring columns of each row. */
+template <bool NARROW>
+__device__ static inline void mma_write(const float (*sum)[4][4], int m0, int n0, int m, int n,
+                                        const gemm_out &c)
 {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                const int r = m0 + i * 16 + g + e / 2 * 8, c = n0 + j * 8 + t * 2 + e % 2;
-                if (r < m && c < n) out(r, c, sum[i][j][e]);
-            }
-        }
+    for (int j = 0; j < 4; j++) {
+        gemm_store_twos<NARROW, 8>(
+            c, n0 + j * 8 + t * 2, m, n, [&](int k) { return m0 + k / 2 * 16 + g + k % 2 * 8; },
+            [&](int k) { return sum[k / 2][j] + k % 2 * 2; });
     }
 }
 
 /* c [m, n] of this block over the terms first..end-1. a's side is m, b's side is n. */
-template <bool AA, bool BA, bool WIDE, class VA, class VB, class OUT>
-__device__ static inline void mma_block(const VA &a, const VB &b, int m, int n, int first, int end, OUT out)
+template <bool AA, bool BA, bool WIDE, bool NARROW, class VA, class VB>
+__device__ static inline void mma_block(const VA &a, const VB &b, int m, int n, int first, int end,
+                                        const gemm_out &c)
 {
     SHARED_ARR(bf16, sa, 2 * mma_tile<AA>::SIZE);
     SHARED_ARR(bf16, sb, 2 * mma_tile<BA>::SIZE);
@@ -150,6 +149,6 @@ __device__ static inline void mma_block(const VA &a, const VB &b, int m, int n, 
         }
         __syncthreads();
     }
-    mma_write(sum, am + m0, bn + n0, m, n, out);
+    mma_write<NARROW>(sum, am + m0, bn + n0, m, n, c);
 }
 #endif

@@ -12,6 +12,13 @@ template <class V> struct view_narrow {
 template <> struct view_narrow<gemm_view<float>> {
     enum { VALUE = 0 };
 };
+/* Are they? */
+template <class V> struct view_bf16 {
+    enum { VALUE = 0 };
+};
+template <> struct view_bf16<gemm_view<bf16>> {
+    enum { VALUE = 1 };
+};
 
 /* Elements of v are bytes or words; cols are columns. scale: f32 [rows] or bf16 [rows, cols/64] of a
  * block. */
@@ -42,10 +49,11 @@ template <class Q> __device__ static inline const void *quant_block(const quant_
     r -= b == 0 ? 0 : b == 1 ? q.v.end[0] : q.v.end[1];
     return scale;
 }
+/* There are fewer than 2^32 of them: an index of 64 bits would cost the loops registers. */
 __device__ static inline float i4_scale(const i4_view &q, int r, int group)
 {
     const bf16 *scale = (const bf16 *)quant_block(q, r);
-    return k_load(scale[(int64_t)r * (q.cols / B2_I4_GROUP) + group]);
+    return k_load(scale[(unsigned)r * (unsigned)(q.cols / B2_I4_GROUP) + (unsigned)group]);
 }
 
 /* Four bytes as two pairs of bf16, exact. */
@@ -118,36 +126,38 @@ __device__ static inline void view_get(float *to, const quant_view<Q> &q, int r,
     for (int j = 0; j < V; j++) to[j] = view_element(q, r, c + j);
 }
 
-/* dy of a product with int8 rows: a column meets its row's scale, and then is rounded. */
-struct scaled_view {
-    gemm_view<float> v;
+/* dy, T, of a product with int8 rows: a column meets its row's scale, and then is rounded. */
+template <class T> struct scaled_view {
+    gemm_view<T> v;
     const float *scale[3];
     int end[3], rows, cols;
 };
-static inline scaled_view scaled_view_of(const float *dy, int m, int ldy, const i8_view &w)
+template <class T> static inline scaled_view<T> scaled_view_of(const b2_in &dy, int m, const i8_view &w)
 {
-    const scaled_view s = {gemm_view_of<float>(dy, m, w.rows, ldy),
-                           {(const float *)w.scale[0], (const float *)w.scale[1], (const float *)w.scale[2]},
-                           {w.v.end[0], w.v.end[1], w.v.end[2]},
-                           m,
-                           w.rows};
+    const scaled_view<T> s = {
+        gemm_view_of<T>(dy.p, m, w.rows, dy.ld),
+        {(const float *)w.scale[0], (const float *)w.scale[1], (const float *)w.scale[2]},
+        {w.v.end[0], w.v.end[1], w.v.end[2]},
+        m,
+        w.rows};
     return s;
 }
-static inline bool gemm_view_fits(const scaled_view &s) { return gemm_view_fits(s.v); }
-__device__ static inline float column_scale(const scaled_view &s, int o)
+template <class T> static inline bool gemm_view_fits(const scaled_view<T> &s) { return gemm_view_fits(s.v); }
+template <class T> __device__ static inline float column_scale(const scaled_view<T> &s, int o)
 {
     const float *scale = o < s.end[0] ? s.scale[0] : o < s.end[1] ? s.scale[1] : s.scale[2];
     return scale[o - (o < s.end[0] ? 0 : o < s.end[1] ? s.end[0] : s.end[1])];
 }
-template <bool WIDE> __device__ static inline uint4 view_piece(const scaled_view &s, int r, int c, int cols)
+template <bool WIDE, class T>
+__device__ static inline uint4 view_piece(const scaled_view<T> &s, int r, int c, int cols)
 {
-    const float *row = gemm_row(s.v, r);
+    const T *row = gemm_row(s.v, r);
     float x[8] = {};
     if (!row || c >= cols) return make_uint4(0, 0, 0, 0);
     if (WIDE && c + 8 <= cols) k_get<8>(x, row + c);
 #pragma unroll
     for (int j = 0; j < 8; j++) {
-        if (c + j < cols) x[j] = (WIDE && c + 8 <= cols ? x[j] : row[c + j]) * column_scale(s, c + j);
+        if (c + j < cols) x[j] = (WIDE && c + 8 <= cols ? x[j] : k_load(row[c + j])) * column_scale(s, c + j);
     }
     return make_uint4(k_pack_bf16(x[0], x[1]), k_pack_bf16(x[2], x[3]), k_pack_bf16(x[4], x[5]),
                       k_pack_bf16(x[6], x[7]));

@@ -51,8 +51,9 @@ __device__ static inline void simt_multiply(float (*sum)[4], const float *a, con
     }
 }
 
-template <bool AA, bool BA, class VA, class VB, class OUT>
-__device__ static inline void simt_block(const VA &a, const VB &b, int m, int n, int first, int end, OUT out)
+template <bool AA, bool BA, bool NARROW, class VA, class VB>
+__device__ static inline void simt_block(const VA &a, const VB &b, int m, int n, int first, int end,
+                                         const gemm_out &c)
 {
     SHARED_ARR(float, sa, 2 * SIMT_STEP * SIMT_LD);
     SHARED_ARR(float, sb, 2 * SIMT_STEP * SIMT_LD);
@@ -78,10 +79,10 @@ __device__ static inline void simt_block(const VA &a, const VB &b, int m, int n,
         }
         __syncthreads();
     }
-    for (int i = 0; i < 4; i++) {
-        for (int j = 0; j < 4; j++) {
-            if (am + m0 + i < m && bn + n0 + j < n) out(am + m0 + i, bn + n0 + j, sum[i][j]);
-        }
+#pragma unroll
+    for (int j = 0; j < 4; j += 2) {
+        gemm_store_twos<NARROW, 4>(
+            c, bn + n0 + j, m, n, [&](int k) { return am + m0 + k; }, [&](int k) { return sum[k] + j; });
     }
 }
 #endif

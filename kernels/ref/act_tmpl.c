@@ -1,5 +1,6 @@
 /* Reference of activation functions, gated products, cast and add. */
 #include <math.h>
+#include "base/rng.h"
 #include "kernels/act.h"
 
 #define SQRT_HALF      0.70710678118654752440f
@@ -40,45 +41,63 @@ static float slope(int fn, float x)
     }
 }
 
-void B2_REF(act_fwd)(b2_queue *q, void *y, const float *x, int64_t n, int fn)
+void B2_REF(act_fwd)(b2_queue *q, void *y, const void *x, int64_t n, int fn)
 {
     (void)q;
-    for (int64_t i = 0; i < n; i++) ((act_t *)y)[i] = act_store(apply(fn, x[i]));
+    const act_t *in = x;
+    for (int64_t i = 0; i < n; i++) ((act_t *)y)[i] = act_store(apply(fn, act_load(in[i])));
 }
 
-void B2_REF(act_bwd)(b2_queue *q, float *dx, const float *dy, const float *x, int64_t n, int fn)
+void B2_REF(act_bwd)(b2_queue *q, void *dx, const void *dy, const void *x, int64_t n, int fn)
 {
     (void)q;
-    for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * slope(fn, x[i]);
+    const act_t *in = x, *d = dy;
+    for (int64_t i = 0; i < n; i++) ((act_t *)dx)[i] = act_store(act_load(d[i]) * slope(fn, act_load(in[i])));
 }
 
-void B2_REF(glu_fwd)(b2_queue *q, void *y, const float *gu, int rows, int f, int fn)
+/* What dropout multiplies element j of row i with: 1/(1-p), or 0 where it is dropped. */
+static float factor(const b2_queue *q, const b2_drop *d, int64_t i, int j, int f)
 {
-    (void)q;
+    if (!(d->p > 0)) return 1;
+    const uint64_t key = b2_drop_key(q->step->seed, q->step->step, q->step->sample[i / d->rows], d->site);
+    return b2_drop_keep(key, (uint32_t)(i % d->rows * f + j), b2_drop_limit(d->p)) ? 1 / (1 - d->p) : 0;
+}
+
+void B2_REF(glu_fwd)(b2_queue *q, void *y, const void *gu, int rows, int f, int fn, b2_drop drop)
+{
     for (int64_t i = 0; i < rows; i++) {
-        const float *g = gu + 2 * i * f, *u = g + f;
-        for (int j = 0; j < f; j++) ((act_t *)y)[i * f + j] = act_store(apply(fn, g[j]) * u[j]);
-    }
-}
-
-void B2_REF(glu_bwd)(b2_queue *q, float *dgu, const float *dy, const float *gu, int rows, int f, int fn)
-{
-    (void)q;
-    for (int64_t i = 0; i < rows; i++) {
-        const float *g = gu + 2 * i * f, *u = g + f;
-        float *dg = dgu + 2 * i * f, *du = dg + f;
+        const act_t *g = (const act_t *)gu + 2 * i * f, *u = g + f;
         for (int j = 0; j < f; j++) {
-            const float d = dy[i * f + j], gate = g[j];
-            dg[j] = d * u[j] * slope(fn, gate);
-            du[j] = d * apply(fn, gate);
+            const float k = factor(q, &drop, i, j, f), v = apply(fn, act_load(g[j])) * act_load(u[j]);
+            ((act_t *)y)[i * f + j] = act_store(k == 0 ? 0 : v * k);
         }
     }
 }
 
-void B2_REF(cast)(b2_queue *q, void *y, const float *x, int64_t n)
+void B2_REF(glu_bwd)(b2_queue *q, void *dgu, const void *dy, const void *gu, int rows, int f, int fn,
+                     b2_drop drop)
 {
-    (void)q;
-    for (int64_t i = 0; i < n; i++) ((act_t *)y)[i] = act_store(x[i]);
+    for (int64_t i = 0; i < rows; i++) {
+        const act_t *g = (const act_t *)gu + 2 * i * f, *u = g + f;
+        act_t *dg = (act_t *)dgu + 2 * i * f, *du = dg + f;
+        for (int j = 0; j < f; j++) {
+            const float k = factor(q, &drop, i, j, f),
+                        d = k == 0 ? 0 : act_load(((const act_t *)dy)[i * f + j]) * k;
+            const float gate = act_load(g[j]);
+            dg[j] = act_store(d * act_load(u[j]) * slope(fn, gate));
+            du[j] = act_store(d * apply(fn, gate));
+        }
+    }
+}
+
+void B2_REF(cast)(b2_queue *q, void *y, const float *x, int rows, int cols, b2_drop drop)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        for (int j = 0; j < cols; j++) {
+            const float k = factor(q, &drop, i, j, cols);
+            ((act_t *)y)[i * cols + j] = act_store(k == 0 ? 0 : x[i * cols + j] * k);
+        }
+    }
 }
 
 void B2_REF(add)(b2_queue *q, float *y, const float *x, int64_t n)

@@ -7,7 +7,7 @@
 /* One query row of one head. */
 typedef struct query {
     const b2_attn *a;
-    const float *q, *k, *v; /* the row's head columns; those of key row 0 */
+    const act_t *q, *k, *v; /* the row's head columns; those of key row 0 */
     int64_t bias_at;        /* of key 0 in bias and dbias */
     int keys;               /* visible: keys 0..keys-1 */
     uint64_t drop_key;
@@ -19,9 +19,9 @@ static query query_at(const b2_queue *line, const b2_attn *a, int b, int h, int 
     const int at = (a->qpos ? a->qpos[b] : 0) + i;
     const int64_t first = (int64_t)(a->kvrow ? a->kvrow[b] : b) * a->krows;
     query r = {.a = a, .element = (uint32_t)h << 24 | (uint32_t)i << 12};
-    r.q = a->q + ((int64_t)b * a->tq + i) * a->ldq + (int64_t)h * a->dim;
-    r.k = a->k + first * a->ldk + (int64_t)h * a->dim;
-    r.v = a->v + first * a->ldv + (int64_t)h * a->dim;
+    r.q = (const act_t *)a->q + ((int64_t)b * a->tq + i) * a->ldq + (int64_t)h * a->dim;
+    r.k = (const act_t *)a->k + first * a->ldk + (int64_t)h * a->dim;
+    r.v = (const act_t *)a->v + first * a->ldv + (int64_t)h * a->dim;
     r.bias_at = (int64_t)h * a->ldbias + a->bias0 - at;
     r.keys = a->tk;
     if (a->klen && a->klen[b] < r.keys) r.keys = a->klen[b];
@@ -32,16 +32,16 @@ static query query_at(const b2_queue *line, const b2_attn *a, int b, int h, int 
     return r;
 }
 
-static float dot(const float *x, const float *y, int n)
+static float dot(const act_t *x, const act_t *y, int n)
 {
     float sum = 0;
-    for (int d = 0; d < n; d++) sum += x[d] * y[d];
+    for (int d = 0; d < n; d++) sum += act_load(x[d]) * act_load(y[d]);
     return sum;
 }
 
-static void add_scaled(float *y, float s, const float *x, int n)
+static void add_scaled(float *y, float s, const act_t *x, int n)
 {
-    for (int d = 0; d < n; d++) y[d] += s * x[d];
+    for (int d = 0; d < n; d++) y[d] += s * act_load(x[d]);
 }
 
 static float score(const query *r, int j)
@@ -84,7 +84,7 @@ static float forward_row(const query *r, act_t *ctx, float *p)
     const float lse = softmax(r, p);
     for (int d = 0; d < a->dim; d++) {
         float sum = 0;
-        for (int j = 0; j < r->keys; j++) sum += p[j] * keep(r, j) * r->v[(int64_t)j * a->ldv + d];
+        for (int j = 0; j < r->keys; j++) sum += p[j] * keep(r, j) * act_load(r->v[(int64_t)j * a->ldv + d]);
         ctx[d] = act_store(sum);
     }
     return lse;
@@ -104,10 +104,10 @@ void B2_REF(attn_fwd)(b2_queue *q, void *ctx, float *lse, const b2_attn *a, void
     }
 }
 
-void B2_REF(attn_append)(b2_queue *q, void *ctx, float *kcache, float *vcache, const float *kv, int ld,
-                         int k0, int v0, const b2_attn *a, void *ws)
+void B2_REF(attn_append)(b2_queue *q, void *ctx, void *kcache, void *vcache, const void *kv, int ld, int k0,
+                         int v0, const b2_attn *a, void *ws)
 {
-    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a);
+    b2_append_rows(kcache, vcache, kv, ld, k0, v0, a, sizeof(act_t));
     B2_REF(attn_fwd)(q, ctx, NULL, a, ws);
 }
 
@@ -117,13 +117,12 @@ size_t B2_REF(attn_fwd_ws)(const b2_attn *a, int threads)
     return (size_t)a->tk * sizeof(float);
 }
 
-/* Where one row's gradients go: head columns of its query and of key row 0; all of dbias. Or NULL. */
+/* Sums of one head's gradients, rows of dim: of the query in hand, of all keys. All of dbias, or NULL. */
 typedef struct grads {
     float *q, *k, *v, *bias;
-    int ldk, ldv;
 } grads;
 
-static void backward_row(const query *r, const grads *g, const float *dctx, float lse, float *p, float *dp)
+static void backward_row(const query *r, const grads *g, const act_t *dctx, float lse, float *p, float *dp)
 {
     const b2_attn *a = r->a;
     if (lse == -INFINITY) return;
@@ -135,43 +134,45 @@ static void backward_row(const query *r, const grads *g, const float *dctx, floa
     }
     for (int j = 0; j < r->keys; j++) {
         const float ds = p[j] * (dp[j] - mean);
-        if (g->v) add_scaled(g->v + (int64_t)j * g->ldv, p[j] * keep(r, j), dctx, a->dim);
-        if (g->q) add_scaled(g->q, a->scale * ds, r->k + (int64_t)j * a->ldk, a->dim);
-        if (g->k) add_scaled(g->k + (int64_t)j * g->ldk, a->scale * ds, r->q, a->dim);
+        add_scaled(g->v + (int64_t)j * a->dim, p[j] * keep(r, j), dctx, a->dim);
+        add_scaled(g->q, a->scale * ds, r->k + (int64_t)j * a->ldk, a->dim);
+        add_scaled(g->k + (int64_t)j * a->dim, a->scale * ds, r->q, a->dim);
         if (g->bias) g->bias[r->bias_at + j] += ds;
     }
 }
 
-static void clear(float *x, int ld, int64_t rows, int cols)
+/* Rows of a head to where they belong, NULL: not wanted; then they are 0 again. */
+static void put_head(void *to, int64_t at, int ld, float *from, int rows, int dim)
 {
-    for (int64_t i = 0; x && i < rows; i++, x += ld) {
-        for (int c = 0; c < cols; c++) x[c] = 0;
+    for (int i = 0; i < rows; i++) {
+        for (int d = 0; d < dim; d++, from++) {
+            if (to) ((act_t *)to)[at + (int64_t)i * ld + d] = act_store(*from);
+            *from = 0;
+        }
     }
 }
 
-void B2_REF(attn_bwd)(b2_queue *q, float *dq, int lddq, float *dk, int lddk, float *dv, int lddv,
-                      float *dbias, const float *dctx, const float *lse, const b2_attn *a, void *ws)
+void B2_REF(attn_bwd)(b2_queue *q, void *dq, int lddq, void *dk, int lddk, void *dv, int lddv, float *dbias,
+                      const void *dctx, const float *lse, const b2_attn *a, void *ws)
 {
     const int width = a->heads * a->dim;
-    clear(dq, lddq, (int64_t)a->batch * a->tq, width);
-    clear(dk, lddk, (int64_t)a->batch * a->krows, width);
-    clear(dv, lddv, (int64_t)a->batch * a->krows, width);
+    const int64_t cells = (int64_t)a->krows * a->dim;
+    float *p = ws;
+    const grads g = {
+        .q = p + 2 * a->tk, .k = p + 2 * a->tk + a->dim, .v = p + 2 * a->tk + a->dim + cells, .bias = dbias};
+    for (int64_t i = 0; i < a->dim + 2 * cells; i++) g.q[i] = 0;
     for (int b = 0; b < a->batch; b++) {
-        const int64_t key0 = (int64_t)b * a->krows;
         for (int h = 0; h < a->heads; h++) {
             const int column = h * a->dim;
             for (int i = 0; i < a->tq; i++) {
                 const query r = query_at(q, a, b, h, i);
                 const int64_t row = (int64_t)b * a->tq + i;
-                const grads g = {.q = dq ? dq + row * lddq + column : NULL,
-                                 .k = dk ? dk + key0 * lddk + column : NULL,
-                                 .v = dv ? dv + key0 * lddv + column : NULL,
-                                 .bias = dbias,
-                                 .ldk = lddk,
-                                 .ldv = lddv};
                 const float l = lse[((int64_t)b * a->heads + h) * a->tq + i];
-                backward_row(&r, &g, dctx + row * width + column, l, ws, (float *)ws + a->tk);
+                backward_row(&r, &g, (const act_t *)dctx + row * width + column, l, p, p + a->tk);
+                put_head(dq, row * lddq + column, lddq, g.q, 1, a->dim);
             }
+            put_head(dk, (int64_t)b * a->krows * lddk + column, lddk, g.k, a->krows, a->dim);
+            put_head(dv, (int64_t)b * a->krows * lddv + column, lddv, g.v, a->krows, a->dim);
         }
     }
 }
@@ -179,7 +180,7 @@ void B2_REF(attn_bwd)(b2_queue *q, float *dq, int lddq, float *dk, int lddk, flo
 size_t B2_REF(attn_bwd_ws)(const b2_attn *a, int threads)
 {
     (void)threads;
-    return (size_t)a->tk * 2 * sizeof(float);
+    return ((size_t)a->tk * 2 + (size_t)a->dim * (1 + 2 * (size_t)a->krows)) * sizeof(float);
 }
 
 /* T5Attention._relative_position_bucket (transformers, models/t5): half the buckets exact, the rest

@@ -32,8 +32,18 @@ static void dropped_row(float *xd, const b2_queue *q, const void *x, const b2_lo
     }
 }
 
-/* y[o] += scale * sum_j b[o,j] u[j],  u = a xd */
-static void forward_row(float *y, float *u, const float *xd, const b2_lora_ab *ab, int n, int k)
+/* Element `at` of y becomes v. */
+static void put(b2_out y, int64_t at, float v)
+{
+    if (y.type == B2_F32)
+        ((float *)y.p)[at] = v;
+    else
+        ((act_t *)y.p)[at] = act_store(v);
+}
+
+/* y[at+o] = base[o] + scale * sum_j b[o,j] u[j],  u = a xd */
+static void forward_row(b2_out y, int64_t at, const float *base, float *u, const float *xd,
+                        const b2_lora_ab *ab, int n, int k)
 {
     for (int j = 0; j < ab->r; j++) {
         u[j] = 0;
@@ -42,21 +52,22 @@ static void forward_row(float *y, float *u, const float *xd, const b2_lora_ab *a
     for (int o = 0; o < n; o++) {
         float sum = 0;
         for (int j = 0; j < ab->r; j++) sum += ab->b[(int64_t)o * ab->r + j] * u[j];
-        y[o] += ab->scale * sum;
+        put(y, at + o, base[o] + ab->scale * sum);
     }
 }
 
-void B2_REF(lora_fwd)(b2_queue *q, float *y, int ldy, const void *x, const b2_lora *l, void *ws)
+void B2_REF(lora_fwd)(b2_queue *q, b2_out y, float *base, int ldbase, const void *x, const b2_lora *l,
+                      void *ws)
 {
+    static const b2_lora_ab none;
     float *xd = ws, *room = xd + l->k;
     for (const b2_lora_block *b = l->block; b < l->block + l->blocks; b++) {
         for (int i = 0; i < l->items * l->per_item; i++) {
             const int adapter = l->which ? l->which[i / l->per_item] : 0;
-            if (adapter < 0) continue;
-            const b2_lora_ab *ab = &b->ab[adapter];
+            const b2_lora_ab *ab = adapter < 0 ? &none : &b->ab[adapter];
             dropped_row(xd, q, x, l, b, i);
-            forward_row(y + (int64_t)i * ldy + b->c0, b->u ? b->u + (int64_t)i * ab->r : room, xd, ab, b->n,
-                        l->k);
+            forward_row(y, (int64_t)i * y.ld + b->c0, base + (int64_t)i * ldbase + b->c0,
+                        b->u ? b->u + (int64_t)i * ab->r : room, xd, ab, b->n, l->k);
         }
     }
 }
@@ -67,21 +78,27 @@ size_t B2_REF(lora_fwd_ws)(const b2_lora *l, int threads)
     return ((size_t)l->k + (size_t)largest_rank(l)) * sizeof(float);
 }
 
-/* du of a row, and its share of gb (NULL: not wanted). */
-static void backward_b(float *du, float *gb, const float *dy, const float *u, const b2_lora_ab *ab, int n)
+static float get(b2_in x, int64_t at)
+{
+    return x.type == B2_F32 ? ((const float *)x.p)[at] : act_load(((const act_t *)x.p)[at]);
+}
+
+/* du of a row (from element `at` of dy on), and its share of gb (NULL: not wanted). */
+static void backward_b(float *du, float *gb, b2_in dy, int64_t at, const float *u, const b2_lora_ab *ab,
+                       int n)
 {
     for (int j = 0; j < ab->r; j++) du[j] = 0;
     for (int o = 0; o < n; o++) {
+        const float g = get(dy, at + o);
         for (int j = 0; j < ab->r; j++) {
-            du[j] += dy[o] * ab->b[(int64_t)o * ab->r + j];
-            if (gb) gb[(int64_t)o * ab->r + j] += ab->scale * dy[o] * u[j];
+            du[j] += g * ab->b[(int64_t)o * ab->r + j];
+            if (gb) gb[(int64_t)o * ab->r + j] += ab->scale * g * u[j];
         }
     }
     for (int j = 0; j < ab->r; j++) du[j] *= ab->scale;
 }
 
-void B2_REF(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const void *x, const b2_lora *l,
-                      void *ws)
+void B2_REF(lora_bwd)(b2_queue *q, float *dx, b2_in dy, const void *x, const b2_lora *l, void *ws)
 {
     float *xd = ws, *du = xd + l->k;
     const int k = l->k;
@@ -89,7 +106,7 @@ void B2_REF(lora_bwd)(b2_queue *q, float *dx, const float *dy, int lddy, const v
         const b2_lora_ab *ab = &b->ab[0];
         for (int i = 0; i < l->items * l->per_item; i++) {
             const float *u = b->gb ? b->u + (int64_t)i * ab->r : NULL;
-            backward_b(du, b->gb, dy + (int64_t)i * lddy + b->c0, u, ab, b->n);
+            backward_b(du, b->gb, dy, (int64_t)i * dy.ld + b->c0, u, ab, b->n);
             dropped_row(xd, q, x, l, b, i);
             for (int j = 0; b->ga && j < ab->r; j++) {
                 for (int c = 0; c < k; c++) b->ga[(int64_t)j * k + c] += du[j] * xd[c];

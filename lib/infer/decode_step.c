@@ -60,7 +60,7 @@ static void self_attention(const b2_pass *p, blip2_session *s, int layer, b2_ten
     const b2_mha *m = &s->net->dec.layer[layer].self;
     b2_kv *kv = &s->kv[layer];
     const int rows = x->rows, inner = m->heads * m->dim;
-    b2_tensor q3 = b2_scratch(p->q, B2_F32, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
+    b2_tensor q3 = b2_scratch(p->q, p->act, rows, 3 * inner), ctx = b2_scratch(p->q, p->act, rows, inner);
     b2_linear_fwd(p, &m->qkv, NULL, &q3, h, rows, 1.0f, 0.0f);
     const b2_attn a = {.q = q3.p,
                        .k = kv->k.p,
@@ -89,12 +89,13 @@ static void cross_attention(const b2_pass *p, blip2_session *s, int layer, b2_te
 {
     const b2_mha *m = &s->net->dec.layer[layer].cross;
     const int rows = x->rows, inner = m->heads * m->dim;
-    b2_tensor q1 = b2_scratch(p->q, B2_F32, rows, inner), ctx = b2_scratch(p->q, p->act, rows, inner);
-    const float *k = s->kv[layer].cross.p;
+    b2_tensor q1 = b2_scratch(p->q, p->act, rows, inner), ctx = b2_scratch(p->q, p->act, rows, inner);
+    const b2_tensor k = b2_cols(&s->kv[layer].cross, 0, inner),
+                    v = b2_cols(&s->kv[layer].cross, inner, inner);
     b2_linear_fwd(p, &m->qkv, NULL, &q1, h, rows, 1.0f, 0.0f);
     const b2_attn a = {.q = q1.p,
-                       .k = k,
-                       .v = k + inner,
+                       .k = k.p,
+                       .v = v.p,
                        .ldq = inner,
                        .ldk = 2 * inner,
                        .ldv = 2 * inner,

@@ -63,9 +63,9 @@ static void take_state(blip2_session *s)
     const int inner = c->t5.heads * c->t5.dkv, b = s->batch;
     take_twins(s);
     for (int i = 0; i < c->t5.dec_layers; i++) {
-        s->kv[i].k = b2_new(q, a, B2_F32, b * s->tdec, inner);
-        s->kv[i].v = b2_new(q, a, B2_F32, b * s->tdec, inner);
-        s->kv[i].cross = b2_new(q, a, B2_F32, b * s->tenc, 2 * inner);
+        s->kv[i].k = b2_new(q, a, s->pass.act, b * s->tdec, inner);
+        s->kv[i].v = b2_new(q, a, s->pass.act, b * s->tdec, inner);
+        s->kv[i].cross = b2_new(q, a, s->pass.act, b * s->tenc, 2 * inner);
     }
     s->enc = b2_new(q, a, s->pass.act, b * s->tenc, c->t5.d);
     s->logits = b2_new(q, a, B2_F32, b, c->t5.vocab);

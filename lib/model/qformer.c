@@ -69,15 +69,6 @@ static void layer_fwd(const b2_pass *p, const b2_qf_layer *l, b2_qf_saved *s, b2
     post_norm(p, &l->ln_ff, &s->ln_ff, &t, h);
 }
 
-/* Gradient of a sub-layer's output: dt itself, or dropped in scratch. */
-static b2_tensor dropped(const b2_pass *p, const b2_tensor *dt, int n, float drop, uint32_t site)
-{
-    if (drop <= 0.0f) return *dt;
-    b2_tensor d = b2_scratch(p->q, B2_F32, dt->rows, dt->cols);
-    b2_dropout(p->q, &d, dt, n, drop, site);
-    return d;
-}
-
 /* dh: gradient of the layer's output on entry, of its input on return. */
 static void layer_bwd(const b2_pass *p, const b2_qf_layer *l, const b2_qf_saved *s, b2_tensor *dh,
                       b2_tensor *de, float beta_e, int n, float drop)
@@ -86,19 +77,19 @@ static void layer_bwd(const b2_pass *p, const b2_qf_layer *l, const b2_qf_saved 
     const size_t mark = b2_arena_mark(p->q->scratch);
     b2_tensor dt = b2_scratch(p->q, B2_F32, dh->rows, dh->cols);
     b2_norm_bwd(p, &l->ln_ff, &s->ln_ff, &dt, dh, 0.0f);
-    b2_tensor dy = dropped(p, &dt, n, drop, l->site + 2);
+    b2_tensor dy = b2_grad_of(p, &dt, n, drop, l->site + 2);
     b2_mlp_bwd(p, &l->ff, &s->ff, &dt, 1.0f, &dy, n);
     if (l->has_cross) {
         const b2_mha_io io = io_of(n, tq, s->cross.kv2.rows / n);
         b2_norm_bwd(p, &l->ln_cross, &s->ln_cross, dh, &dt, 0.0f);
-        dy = dropped(p, dh, n, drop, l->site + 1);
+        dy = b2_grad_of(p, dh, n, drop, l->site + 1);
         b2_mha_bwd(p, &l->cross, &s->cross, &io, dh, 1.0f, de, beta_e, &dy);
     } else {
         b2_copy(p->q, dh, &dt);
     }
     const b2_mha_io io = io_of(n, tq, tq);
     b2_norm_bwd(p, &l->ln_self, &s->ln_self, &dt, dh, 0.0f);
-    dy = dropped(p, &dt, n, drop, l->site);
+    dy = b2_grad_of(p, &dt, n, drop, l->site);
     b2_mha_bwd(p, &l->self, &s->self, &io, &dt, 1.0f, NULL, 0.0f, &dy);
     b2_copy(p->q, dh, &dt);
     b2_arena_release(p->q->scratch, mark);
@@ -114,7 +105,7 @@ static b2_dual queries_fwd(const b2_pass *p, const b2_net *net, int n)
     post_norm(p, &net->qf.ln, &net->tape->qf_ln, &x, &h);
     if (net->qf.drop > 0.0f) {
         b2_dropout(p->q, &h.f, &h.f, n, net->qf.drop, net->qf.site);
-        if (p->act != B2_F32) b2_cast(p->q, &h.t, &h.f);
+        if (p->act != B2_F32) b2_cast(p->q, &h.t, &h.f, (b2_drop){0});
     }
     return h;
 }
@@ -124,7 +115,7 @@ static b2_dual restore(const b2_pass *p, const b2_tensor *x)
 {
     b2_dual h = b2_dual_new(p, p->save, x->rows, x->cols);
     b2_copy(p->q, &h.f, x);
-    if (p->act != B2_F32) b2_cast(p->q, &h.t, &h.f);
+    if (p->act != B2_F32) b2_cast(p->q, &h.t, &h.f, (b2_drop){0});
     return h;
 }
 

@@ -63,12 +63,9 @@ static void attend_bwd(const b2_pass *p, const b2_norm *n, const b2_mha *m, cons
     b2_queue *q = p->q;
     const size_t mark = b2_arena_mark(q->scratch);
     const bool want = below || b2_norm_trains(n);
-    b2_tensor dh = {0}, dy = *dx;
+    b2_tensor dh = {0};
     if (want) dh = b2_scratch(q, B2_F32, dx->rows, dx->cols);
-    if (drop > 0.0f) {
-        dy = b2_scratch(q, B2_F32, dx->rows, dx->cols);
-        b2_dropout(q, &dy, dx, io->batch, drop, site);
-    }
+    const b2_tensor dy = b2_grad_of(p, dx, io->batch, drop, site);
     b2_mha_bwd(p, m, ms, io, want ? &dh : NULL, 0.0f, denc, beta_enc, &dy);
     if (want) b2_norm_bwd(p, n, ns, dx, &dh, 1.0f);
     b2_arena_release(q->scratch, mark);
@@ -95,11 +92,8 @@ static void feed_bwd(const b2_pass *p, const b2_t5_layer *l, const b2_t5_saved *
 {
     b2_queue *q = p->q;
     const size_t mark = b2_arena_mark(q->scratch);
-    b2_tensor dh = b2_scratch(q, B2_F32, dx->rows, dx->cols), dy = *dx;
-    if (drop > 0.0f) {
-        dy = b2_scratch(q, B2_F32, dx->rows, dx->cols);
-        b2_dropout(q, &dy, dx, items, drop, site);
-    }
+    b2_tensor dh = b2_scratch(q, B2_F32, dx->rows, dx->cols);
+    const b2_tensor dy = b2_grad_of(p, dx, items, drop, site);
     b2_mlp_bwd(p, &l->ff, &s->ff, &dh, 0.0f, &dy, items);
     b2_norm_bwd(p, &l->ln_ff, &s->ln_ff, dx, &dh, 1.0f);
     b2_arena_release(q->scratch, mark);

@@ -35,9 +35,11 @@ static void layer_bwd(const b2_pass *p, const b2_vit_layer *l, const b2_vit_save
     const b2_mha_io io = self_io(n, dx->rows / n);
     const size_t mark = b2_arena_mark(p->q->scratch);
     b2_tensor dh = b2_scratch(p->q, B2_F32, dx->rows, dx->cols);
-    b2_mlp_bwd(p, &l->mlp, &s->mlp, &dh, 0.0f, dx, n);
+    b2_tensor dy = b2_grad_of(p, dx, n, 0.0f, 0);
+    b2_mlp_bwd(p, &l->mlp, &s->mlp, &dh, 0.0f, &dy, n);
     b2_norm_bwd(p, &l->ln2, &s->ln2, dx, &dh, 1.0f);
-    b2_mha_bwd(p, &l->attn, &s->attn, &io, &dh, 0.0f, NULL, 0.0f, dx);
+    dy = b2_grad_of(p, dx, n, 0.0f, 0);
+    b2_mha_bwd(p, &l->attn, &s->attn, &io, &dh, 0.0f, NULL, 0.0f, &dy);
     b2_norm_bwd(p, &l->ln1, &s->ln1, dx, &dh, 1.0f);
     b2_arena_release(p->q->scratch, mark);
 }

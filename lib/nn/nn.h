@@ -1,7 +1,7 @@
 /* Layers: parameters, saved activations, forward and backward side by side. Conventions: parameters'
  * gradients accumulate; activations' gradients overwrite, except the residual stream, which accumulates; a
- * NULL gradient is not wanted; saved == NULL is inference. Activations are f32 except the input of a
- * linear, which has the mode's type T (f32 or bf16): b2_mode. */
+ * NULL gradient is not wanted; saved == NULL is inference. What linears, attention and activations read has
+ * the mode's type T (f32 or bf16), forward and backward; the residual stream and its gradient are f32. */
 #ifndef B2_NN_NN_H
 #define B2_NN_NN_H
 #include "op/op.h"
@@ -41,6 +41,9 @@ typedef struct b2_pass {
 
 /* From p->save when there is one, else from scratch. */
 b2_tensor b2_keep(const b2_pass *p, b2_dtype t, int rows, int cols);
+/* The residual stream's gradient as a sub-layer reads it: T, in scratch, dropped as the sub-layer's output
+ * was; or dx itself where that is the same. */
+b2_tensor b2_grad_of(const b2_pass *p, const b2_tensor *dx, int items, float drop, uint32_t site);
 
 /* ---- linear ---- */
 typedef struct b2_linear_saved {
@@ -48,11 +51,11 @@ typedef struct b2_linear_saved {
     b2_tensor u[3]; /* LoRA's A x */
     int items;      /* m = items * rows each */
 } b2_linear_saved;
-/* y = beta*y + alpha*(x W^T) + b (+ LoRA).  y: f32 [m, out] */
+/* y = beta*y + alpha*(x W^T) + b (+ LoRA).  y: [m, out], f32, or T with beta 0 */
 void b2_linear_fwd(const b2_pass *p, const b2_linear *l, b2_linear_saved *s, b2_tensor *y, const b2_tensor *x,
                    int items, float alpha, float beta);
-/* dx (NULL: not wanted) = beta*dx + ...; weights', biases' and LoRA's gradients accumulate. dy: f32 [m,
- * out] */
+/* dx (NULL: not wanted) = beta*dx + ...; weights', biases' and LoRA's gradients accumulate. dy: f32 or T [m,
+ * out]; dx: f32, or T with beta 0 */
 void b2_linear_bwd(const b2_pass *p, const b2_linear *l, const b2_linear_saved *s, b2_tensor *dx,
                    const b2_tensor *dy, float alpha, float beta);
 /* Does anything in this linear want a gradient? */
@@ -114,7 +117,7 @@ typedef struct b2_mlp {
 } b2_mlp;
 typedef struct b2_mlp_saved {
     b2_linear_saved up, down;
-    b2_tensor gu; /* f32 [m, F or 2F] */
+    b2_tensor gu; /* T [m, F or 2F] */
 } b2_mlp_saved;
 void b2_mlp_fwd(const b2_pass *p, const b2_mlp *m, b2_mlp_saved *s, b2_tensor *y, const b2_tensor *x,
                 int items, float beta);

@@ -11,16 +11,17 @@ typedef struct b2_wblocks {      /* 1 to 3 weights that share an input, outputs 
     int n;
 } b2_wblocks;
 int b2_wblocks_out(const b2_wblocks *w);
-/* y = beta*y + alpha * x W^T + b.   x: [m,k] T, y: [m, sum n] f32 (ld allowed) */
+/* y = beta*y + alpha * x W^T + b.   x: [m,k] T, y: [m, sum n] f32, or T with beta 0 (ld allowed) */
 void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w, float alpha, float beta);
-/* dx = beta*dx + alpha * dy W */
+/* dx = beta*dx + alpha * dy W.   dy, dx: f32 or T; a dx of T wants beta 0 */
 void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblocks *w, float alpha,
                 float beta);
 /* dw += alpha * dy^T x;  dw: [n,k] */
 void b2_gemm_dw(b2_queue *q, float *dw, const b2_tensor *dy, const b2_tensor *x, float alpha);
 void b2_bias_grad(b2_queue *q, float *db, const b2_tensor *dy);
-/* y += LoRA of l's blocks. What l points to lies where the kernels run. */
-void b2_lora_fwd(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_lora *l);
+/* y = base + LoRA of l's blocks, where l's pointers lie where the kernels run. base: f32, y itself, or of no
+ * use afterwards; then the blocks cover all of y, which may be T. */
+void b2_lora_fwd(b2_queue *q, b2_tensor *y, b2_tensor *base, const b2_tensor *x, const b2_lora *l);
 /* dx (NULL: not wanted) and the gradients in l += those of LoRA. */
 void b2_lora_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, const b2_lora *l);
 
@@ -40,12 +41,15 @@ void b2_layernorm_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_
                       const b2_param *g, const b2_param *b, float beta);
 
 /* ---- elementwise ---- */
+/* all T */
 void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn);
 void b2_act_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, b2_act_fn fn);
-void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn);
-void b2_glu_bwd(b2_queue *q, b2_tensor *dgu, const b2_tensor *dy, const b2_tensor *gu, b2_act_fn fn);
-void b2_cast(b2_queue *q, b2_tensor *y, const b2_tensor *x); /* f32 → y's type */
-void b2_add(b2_queue *q, b2_tensor *y, const b2_tensor *x);  /* y += x, f32 */
+void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn, b2_drop drop);
+void b2_glu_bwd(b2_queue *q, b2_tensor *dgu, const b2_tensor *dy, const b2_tensor *gu, b2_act_fn fn,
+                b2_drop drop);
+/* f32 → y's type, dropped on the way */
+void b2_cast(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_drop drop);
+void b2_add(b2_queue *q, b2_tensor *y, const b2_tensor *x); /* y += x, f32 */
 void b2_zero(b2_queue *q, b2_tensor *y);
 void b2_copy(b2_queue *q, b2_tensor *y, const b2_tensor *x);
 /* Dropout of a tensor of `samples` equal parts; p == 0 does nothing (or copies/adds). */
@@ -53,10 +57,9 @@ void b2_dropout(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, floa
 void b2_dropout_add(b2_queue *q, b2_tensor *y, const b2_tensor *x, int samples, float p, uint32_t site,
                     float beta);
 
-/* ---- attention ---- */
+/* ---- attention: q, k, v, ctx and their gradients are T ---- */
 void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a);
-/* act: ctx's type in the forward; its table knows what was rounded. */
-void b2_attention_bwd(b2_queue *q, b2_dtype act, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
                       const b2_tensor *dctx, const float *lse, const b2_attn *a);
 void b2_relbias(b2_queue *q, float *bias, const b2_param *table, int max_distance, bool bidirectional,
                 int zero, int n);

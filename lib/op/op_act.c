@@ -5,7 +5,7 @@
 void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn)
 {
     b2_op o;
-    const bool ok = b2_same(y, x) && b2_f32(x) && b2_dense(x) && b2_dense(y);
+    const bool ok = b2_same(y, x) && y->type == x->type && b2_dense(x) && b2_dense(y);
     if (!b2_op_begin(&o, q, "act", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
         !b2_op_launch(&o))
         return;
@@ -16,47 +16,55 @@ void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn)
 void b2_act_bwd(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_tensor *x, b2_act_fn fn)
 {
     b2_op o;
-    const bool ok = b2_same(dx, x) && b2_same(dy, x) && b2_f32(dx) && b2_f32(dy) && b2_f32(x) &&
-                    b2_dense(dx) && b2_dense(dy);
+    const bool ok = b2_same(dx, x) && b2_same(dy, x) && dx->type == x->type && dy->type == x->type &&
+                    b2_dense(x) && b2_dense(dx) && b2_dense(dy);
     if (!b2_op_begin(&o, q, "act_bwd", ok, "dx %dx%d, x %dx%d", dx->rows, dx->cols, x->rows, x->cols) ||
         !b2_op_launch(&o))
         return;
-    q->k[B2_F32]->act_bwd(q, dx->p, dy->p, x->p, b2_numel(x), fn);
+    q->k[x->type]->act_bwd(q, dx->p, dy->p, x->p, b2_numel(x), fn);
     b2_op_end(&o, dx);
 }
 
-void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn)
+/* Do rows make whole samples? */
+static bool drop_fits(const b2_drop *d, int rows)
+{
+    return d->p <= 0.0f || rows == 0 || (d->p < 1.0f && d->rows > 0 && rows % d->rows == 0);
+}
+
+void b2_glu(b2_queue *q, b2_tensor *y, const b2_tensor *gu, b2_act_fn fn, b2_drop drop)
 {
     b2_op o;
-    const bool ok =
-        gu->rows == y->rows && gu->cols == 2 * y->cols && b2_f32(gu) && b2_dense(gu) && b2_dense(y);
+    const bool ok = gu->rows == y->rows && gu->cols == 2 * y->cols && gu->type == y->type &&
+                    drop_fits(&drop, y->rows) && b2_dense(gu) && b2_dense(y);
     if (!b2_op_begin(&o, q, "glu", ok, "y %dx%d, gu %dx%d", y->rows, y->cols, gu->rows, gu->cols) ||
         !b2_op_launch(&o))
         return;
-    q->k[y->type]->glu_fwd(q, y->p, gu->p, y->rows, y->cols, fn);
+    q->k[y->type]->glu_fwd(q, y->p, gu->p, y->rows, y->cols, fn, drop);
     b2_op_end(&o, y);
 }
 
-void b2_glu_bwd(b2_queue *q, b2_tensor *dgu, const b2_tensor *dy, const b2_tensor *gu, b2_act_fn fn)
+void b2_glu_bwd(b2_queue *q, b2_tensor *dgu, const b2_tensor *dy, const b2_tensor *gu, b2_act_fn fn,
+                b2_drop drop)
 {
     b2_op o;
-    const bool ok =
-        b2_same(dgu, gu) && gu->cols == 2 * dy->cols && dy->rows == gu->rows && b2_f32(dgu) && b2_f32(dy);
+    const bool ok = b2_same(dgu, gu) && gu->cols == 2 * dy->cols && dy->rows == gu->rows &&
+                    drop_fits(&drop, dy->rows) && dgu->type == gu->type && dy->type == gu->type &&
+                    b2_dense(gu) && b2_dense(dgu) && b2_dense(dy);
     if (!b2_op_begin(&o, q, "glu_bwd", ok, "dgu %dx%d, dy %dx%d", dgu->rows, dgu->cols, dy->rows, dy->cols) ||
         !b2_op_launch(&o))
         return;
-    q->k[B2_F32]->glu_bwd(q, dgu->p, dy->p, gu->p, dy->rows, dy->cols, fn);
+    q->k[gu->type]->glu_bwd(q, dgu->p, dy->p, gu->p, dy->rows, dy->cols, fn, drop);
     b2_op_end(&o, dgu);
 }
 
-void b2_cast(b2_queue *q, b2_tensor *y, const b2_tensor *x)
+void b2_cast(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_drop drop)
 {
     b2_op o;
-    const bool ok = b2_same(y, x) && b2_f32(x) && b2_dense(x) && b2_dense(y);
+    const bool ok = b2_same(y, x) && b2_f32(x) && b2_dense(x) && b2_dense(y) && drop_fits(&drop, x->rows);
     if (!b2_op_begin(&o, q, "cast", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
         !b2_op_launch(&o))
         return;
-    q->k[y->type]->cast(q, y->p, x->p, b2_numel(x));
+    q->k[y->type]->cast(q, y->p, x->p, x->rows, x->cols, drop);
     b2_op_end(&o, y);
 }
 

@@ -24,18 +24,19 @@ void b2_attention(b2_queue *q, b2_tensor *ctx, float *lse, const b2_attn *a)
     b2_op_end(&o, ctx);
 }
 
-void b2_attention_bwd(b2_queue *q, b2_dtype act, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
+void b2_attention_bwd(b2_queue *q, b2_tensor *dq, b2_tensor *dk, b2_tensor *dv, float *dbias,
                       const b2_tensor *dctx, const float *lse, const b2_attn *a)
 {
     b2_op o;
     const int width = a->heads * a->dim;
     const bool ok = sane(a) && !a->kvrow && b2_is(dq, a->batch * a->tq, width) &&
                     b2_is(dk, a->batch * a->krows, width) && b2_same(dk, dv) && b2_same(dctx, dq) &&
-                    b2_f32(dctx) && b2_dense(dctx);
+                    dq->type == dctx->type && dk->type == dctx->type && dv->type == dctx->type &&
+                    b2_dense(dctx);
     if (!b2_op_begin(&o, q, "attention_bwd", ok, "batch %d, heads %d x %d, %d queries, %d keys", a->batch,
                      a->heads, a->dim, a->tq, a->tk))
         return;
-    const b2_kernels *t = q->k[act];
+    const b2_kernels *t = q->k[dctx->type];
     void *ws = b2_op_ws(&o, t->attn_bwd_ws(a, q->threads));
     if (!b2_op_launch(&o)) return;
     t->attn_bwd(q, dq->p, dq->ld, dk->p, dk->ld, dv->p, dv->ld, dbias, dctx->p, lse, a, ws);
@@ -75,10 +76,10 @@ void b2_attention_append(b2_queue *q, b2_tensor *ctx, b2_tensor *k, b2_tensor *v
     b2_op o;
     const int cols = a->heads * a->dim;
     const bool ok = sane(a) && b2_same(k, v) && k->cols == cols && kv->rows >= a->batch &&
-                    k->rows >= a->batch * a->krows && b2_f32(kv) && b2_f32(k) && b2_dense(k) && b2_dense(v) &&
-                    k0 + cols <= kv->cols && v0 + cols <= kv->cols && a->tq == 1 && a->qpos && !a->kvrow &&
-                    a->k == k->p && a->v == v->p && a->ldk == cols && a->ldv == cols &&
-                    b2_is(ctx, a->batch, cols);
+                    k->rows >= a->batch * a->krows && kv->type == ctx->type && k->type == ctx->type &&
+                    v->type == ctx->type && b2_dense(k) && b2_dense(v) && k0 + cols <= kv->cols &&
+                    v0 + cols <= kv->cols && a->tq == 1 && a->qpos && !a->kvrow && a->k == k->p &&
+                    a->v == v->p && a->ldk == cols && a->ldv == cols && b2_is(ctx, a->batch, cols);
     if (!b2_op_begin(&o, q, "attn_append", ok, "%d items, %d heads of %d, cache %dx%d, kv %dx%d", a->batch,
                      a->heads, a->dim, k->rows, k->cols, kv->rows, kv->cols))
         return;

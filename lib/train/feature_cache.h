@@ -9,7 +9,7 @@
 /* Layout of the file, little endian: this header, photos' content hashes u64 [images], tokens f32
  * [images][queries][d], then the CRC-32 of all that as u32. Appears whole or not at all. */
 typedef struct b2_feature_header {
-    char magic[8]; /* "B2FEAT01" */
+    char magic[8]; /* "B2FEAT02" */
     uint64_t model, preprocess;
     uint32_t act, queries, d, reserved;
     uint64_t images;

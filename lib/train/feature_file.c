@@ -4,7 +4,7 @@
 #include "device/device.h"
 #include "train/feature_file.h"
 
-#define MAGIC "B2FEAT01"
+#define MAGIC "B2FEAT02"
 
 static size_t each_of(const blip2_model *m) { return (size_t)m->config.qf.queries * (size_t)m->config.t5.d; }
 

@@ -107,6 +107,7 @@ static blip2_status dry_run(blip2_trainer *t, blip2_error *e)
     b2_arena_dry(&t->save);
     b2_arena_dry(&t->scratch);
     b2_queue_init(&t->q, t->model->device, &t->scratch, &t->step);
+    t->q.act = t->model->act;
     t->q.dry = true;
     take_state(t);
     dry_passes(t);

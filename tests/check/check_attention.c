@@ -67,7 +67,8 @@ typedef struct plan {
     const char *part; /* of the model; NULL in checks. A batch of 0 there is the pass's. */
     int batch, heads, dim, tq, tk;
     bool bias, causal, ragged, decode, shared;
-    bool whole; /* aligned, and no key rows that nobody sees: what libraries take too */
+    bool even;  /* rows are aligned to 16 bytes in either table */
+    bool whole; /* that, and no key rows that nobody sees: what libraries take too */
     float drop;
 } plan;
 
@@ -126,13 +127,14 @@ static void side_by_side(ck *c, attn *t, double spread)
     b2_attn *a = &t->a;
     const int width = a->heads * a->dim;
     const bool self = a->tq == a->tk;
+    const size_t step = (size_t)width * b2_dtype_size((b2_dtype)c->dtype);
     a->ldq = self ? 3 * width : width;
     a->ldk = a->ldv = self ? 3 * width : 2 * width;
-    t->q = ck_in(c, CK_F32, (int64_t)a->batch * a->tq * a->ldq, spread);
-    if (!self) t->k = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldk, spread);
+    t->q = ck_in(c, CK_ACT, (int64_t)a->batch * a->tq * a->ldq, spread);
+    if (!self) t->k = ck_in(c, CK_ACT, (int64_t)a->batch * a->krows * a->ldk, spread);
     a->q = t->q->p;
-    a->k = self ? a->q + width : t->k->p;
-    a->v = a->k + width;
+    a->k = (char *)(self ? t->q : t->k)->p + (self ? step : 0);
+    a->v = (const char *)a->k + step;
 }
 
 static void build(ck *c, attn *t, const plan *p)
@@ -141,24 +143,25 @@ static void build(ck *c, attn *t, const plan *p)
     const int width = p->heads * p->dim;
     *t = (attn){.a = {.batch = p->batch, .heads = p->heads, .dim = p->dim, .tq = p->tq, .tk = p->tk},
                 .step = &c->step};
-    c->aligned = p->whole;
+    c->aligned = p->whole || p->even;
     a->krows = p->tk + (!c->bench && !p->whole && ck_flip(c) ? ck_below(c, 5) : 0);
     a->scale = p->bias ? 1 : (float)(1 / sqrt(p->dim));
     a->causal = p->causal;
     a->drop = p->drop;
     a->site = (uint32_t)ck_below(c, 5000);
-    const int gap = c->bench ? 2 * width : ck_flip(c) ? ck_below(c, 30) : 0;
+    const int unit = c->aligned ? 8 : 1; /* of rows: 16 bytes of bf16 */
+    const int gap = c->bench ? 2 * width : ck_flip(c) ? ck_below(c, 30) / unit * unit : 0;
     a->ldq = width + gap;
     a->ldk = width + gap;
-    a->ldv = width + gap + (c->bench ? 0 : ck_below(c, 2));
+    a->ldv = width + gap + (c->bench ? 0 : unit * ck_below(c, 2));
     vectors(c, t, p);
     if (c->bench && p->tq > 1) {
         side_by_side(c, t, p->bias ? 0.5 : 2);
         return;
     }
-    t->q = ck_in(c, CK_F32, (int64_t)a->batch * a->tq * a->ldq, p->bias ? 0.5 : 2);
-    t->k = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldk, p->bias ? 0.5 : 2);
-    t->v = ck_in(c, CK_F32, (int64_t)a->batch * a->krows * a->ldv, 2);
+    t->q = ck_in(c, CK_ACT, (int64_t)a->batch * a->tq * a->ldq, p->bias ? 0.5 : 2);
+    t->k = ck_in(c, CK_ACT, (int64_t)a->batch * a->krows * a->ldk, p->bias ? 0.5 : 2);
+    t->v = ck_in(c, CK_ACT, (int64_t)a->batch * a->krows * a->ldv, 2);
     a->q = t->q->p, a->k = t->k->p, a->v = t->v->p;
     if (!c->bench) poison(t);
 }
@@ -217,6 +220,7 @@ static plan random_plan(ck *c, bool backward)
     plan p = {.batch = 1 + ck_below(c, 3), .heads = 1 + ck_below(c, 4), .dim = dims[ck_below(c, 13)]};
     p.tq = ck_size(c, ck_flip(c) ? 4 : 70);
     p.tk = ck_flip(c) ? p.tq : ck_size(c, 140);
+    p.even = p.dim % 8 == 0 && ck_flip(c);
     p.bias = ck_flip(c);
     p.causal = ck_flip(c);
     p.ragged = ck_flip(c);
@@ -312,7 +316,7 @@ static void forward_case(ck *c, const plan *p)
     if (!c->bench && ck_flip(c)) t.lse = ck_out(c, CK_F32, 1, rows * p->heads, rows * p->heads);
     ck_call call = {.args = &t, .call = call_fwd, .ws = ws_fwd, .want = want_fwd};
     call.flops = 4.0 * (double)width * p->tq * seen_keys(&t.a);
-    call.bytes = 4.0 * (double)width * (2 * (double)rows + 2 * seen_keys(&t.a));
+    call.bytes = (c->dtype ? 2.0 : 4.0) * (double)width * (2 * (double)rows + 2 * seen_keys(&t.a));
     label(&t, p, &call);
     rounds(&t, &call);
     ck_run(c, &call);
@@ -365,9 +369,10 @@ static void append_case(ck *c, int batch, int heads, int dim, int cap, bool bias
               .step = &c->step};
     b2_attn *a = &t.a;
     const int64_t cells = (int64_t)batch * cap * width;
-    t.k0 = width + (c->bench ? 0 : ck_below(c, 5));
+    c->aligned = c->bench || ck_flip(c);
+    t.k0 = width + (c->aligned ? 0 : ck_below(c, 5));
     t.v0 = t.k0 + width;
-    a->ldq = t.v0 + width + (c->bench ? 0 : ck_below(c, 4));
+    a->ldq = t.v0 + width + (c->aligned ? 0 : ck_below(c, 4));
     t.qpos = ck_in(c, CK_I32, batch, 0);
     t.klen = ck_in(c, CK_I32, batch, 0);
     for (int b = 0; b < batch; b++) {
@@ -382,14 +387,14 @@ static void append_case(ck *c, int batch, int heads, int dim, int cap, bool bias
         t.bias = ck_in(c, CK_F32, (int64_t)heads * a->ldbias, 2);
         a->bias = t.bias->p;
     }
-    t.q = ck_in(c, CK_F32, (int64_t)batch * a->ldq, bias ? 0.5 : 2);
-    t.k = ck_inout(c, CK_F32, 1, cells, cells, bias ? 0.5 : 2);
-    t.v = ck_inout(c, CK_F32, 1, cells, cells, 2);
+    t.q = ck_in(c, CK_ACT, (int64_t)batch * a->ldq, bias ? 0.5 : 2);
+    t.k = ck_inout(c, CK_ACT, 1, cells, cells, bias ? 0.5 : 2);
+    t.v = ck_inout(c, CK_ACT, 1, cells, cells, 2);
     a->q = t.q->p, a->k = t.k->p, a->v = t.v->p;
     t.ctx = ck_out(c, CK_ACT, batch, width, width);
     ck_call call = {.args = &t, .call = call_append, .ws = ws_fwd, .want = want_append};
     call.flops = 4.0 * (double)width * seen_keys(a);
-    call.bytes = 4.0 * (double)width * (4.0 * batch + 2 * seen_keys(a));
+    call.bytes = (c->dtype ? 2.0 : 4.0) * (double)width * (4.0 * batch + 2 * seen_keys(a));
     snprintf(call.shape, sizeof call.shape, "%s%d x %d heads x %d, cache of %d%s",
              c->bench ? "step.append " : "", batch, heads, dim, cap, bias ? " bias" : "");
     ck_run(c, &call);
@@ -410,10 +415,12 @@ static void check_append(ck *c)
 
 /* ---- backward ------------------------------------------------------------------------------------------ */
 
+static int row_of(const ck_buf *b) { return b ? (int)b->ld : 0; }
+
 static void call_bwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     attn *t = args;
-    k->attn_bwd(q, t->dq->p, (int)t->dq->ld, t->dk->p, (int)t->dk->ld, t->dv->p, (int)t->dv->ld,
+    k->attn_bwd(q, ck_ptr(t->dq), row_of(t->dq), ck_ptr(t->dk), row_of(t->dk), ck_ptr(t->dv), row_of(t->dv),
                 ck_ptr(t->dbias), t->dctx->p, t->lse->p, &t->a, ws);
 }
 
@@ -422,11 +429,12 @@ static size_t ws_bwd(const b2_kernels *k, void *args, int threads)
     return k->attn_bwd_ws(&((attn *)args)->a, threads);
 }
 
-/* A term of a sum; strays: by what part of itself it may be off, beside `size`. */
-static void add(ck_buf *b, int64_t i, double x, double size, double strays)
+/* A term of a sum, or of none (NULL); strays: by what part of itself it may be off, beside `size`. */
+static void add(ck_buf *b, int64_t at_row, int64_t column, double x, double size, double strays)
 {
-    b->want[i] += x;
-    b->mag[i] += fabs(size) + fabs(x) * strays / LIMIT;
+    if (!b) return;
+    b->want[at_row * b->ld + column] += x;
+    b->mag[at_row * b->ld + column] += fabs(size) + fabs(x) * strays / LIMIT;
 }
 
 static void want_grad_row(attn *t, int b, int h, int i)
@@ -446,26 +454,26 @@ static void want_grad_row(attn *t, int b, int h, int i)
             const double x = r.keep[j] * g * t->v->was[(r.key0 + j) * a->ldv + column + d];
             dp[j] += x;
             size[j] += fabs(x);
-            add(t->dv, (r.key0 + j) * t->dv->ld + column + d, p[j] * r.keep[j] * g,
-                p[j] * r.keep[j] * g * r.size, strays);
+            add(t->dv, r.key0 + j, column + d, p[j] * r.keep[j] * g, p[j] * r.keep[j] * g * r.size, strays);
         }
         mean += p[j] * dp[j];
         mean_size += p[j] * size[j];
     }
     for (int j = 0; j < r.keys; j++) {
         const double ds = p[j] * (dp[j] - mean), terms = p[j] * (size[j] + mean_size) * r.size;
-        if (t->dbias) add(t->dbias, r.bias0 + j, ds, terms, 0);
+        add(t->dbias, 0, r.bias0 + j, ds, terms, 0);
         for (int d = 0; d < a->dim; d++) {
             const double q = a->scale * t->q->was[q0 * a->ldq + column + d];
             const double k = a->scale * t->k->was[(r.key0 + j) * a->ldk + column + d];
-            add(t->dq, q0 * t->dq->ld + column + d, ds * k, terms * k, strays);
-            add(t->dk, (r.key0 + j) * t->dk->ld + column + d, ds * q, terms * q, strays);
+            add(t->dq, q0, column + d, ds * k, terms * k, strays);
+            add(t->dk, r.key0 + j, column + d, ds * q, terms * q, strays);
         }
     }
 }
 
 static void forget(ck_buf *b)
 {
+    if (!b) return;
     memset(b->want, 0, (size_t)b->n * sizeof(double));
     memset(b->mag, 0, (size_t)b->n * sizeof(double));
 }
@@ -479,8 +487,14 @@ static void want_bwd(void *args)
     for_each_row(t, want_grad_row);
 }
 
+/* Element i of what has activation type `type`. */
+static double number(const void *p, int type, int64_t i)
+{
+    return (double)(type == B2_F32 ? ((const float *)p)[i] : b2_bf16_to_f32(((const b2_bf16 *)p)[i]));
+}
+
 /* What the forward would have kept; row by row in double, as nothing else is at hand yet. */
-static void fill_lse(attn *t)
+static void fill_lse(attn *t, int type)
 {
     const b2_attn *a = &t->a;
     for (int64_t n = 0; n < t->lse->n; n++) {
@@ -491,13 +505,21 @@ static void fill_lse(attn *t)
         double sum = 0;
         for (int j = 0; j < keys; j++) {
             double s = a->bias ? a->bias[(int64_t)h * a->ldbias + a->bias0 + j - position] : 0;
-            const float *q = a->q + ((int64_t)b * a->tq + i) * a->ldq + h * a->dim;
-            const float *k = a->k + ((int64_t)b * a->krows + j) * a->ldk + h * a->dim;
-            for (int d = 0; d < a->dim; d++) s += (double)a->scale * q[d] * k[d];
+            const int64_t q = ((int64_t)b * a->tq + i) * a->ldq + h * a->dim;
+            const int64_t k = ((int64_t)b * a->krows + j) * a->ldk + h * a->dim;
+            for (int d = 0; d < a->dim; d++)
+                s += (double)a->scale * number(a->q, type, q + d) * number(a->k, type, k + d);
             sum += exp(s);
         }
         ck_set(t->lse, n, log(sum));
     }
+}
+
+/* A gradient, at times not wanted. */
+static ck_buf *gradient(ck *c, int64_t rows, int64_t width)
+{
+    if (!c->bench && ck_below(c, 8) == 0) return NULL;
+    return ck_out(c, CK_ACT, rows, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
 }
 
 static void backward_case(ck *c, const plan *p)
@@ -508,18 +530,21 @@ static void backward_case(ck *c, const plan *p)
     const int64_t rows = (int64_t)p->batch * p->tq, keys = (int64_t)p->batch * a->krows,
                   width = (int64_t)p->heads * p->dim;
     t.lse = ck_in(c, CK_F32, rows * p->heads, 0);
-    fill_lse(&t);
-    t.dctx = ck_in(c, CK_F32, rows * width, 1);
-    t.dq = ck_out(c, CK_F32, rows, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
-    t.dk = ck_out(c, CK_F32, keys, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
-    t.dv = ck_out(c, CK_F32, keys, width, width + (c->bench ? 2 * width : ck_below(c, 9)));
+    fill_lse(&t, c->dtype);
+    t.dctx = ck_in(c, CK_ACT, rows * width, 1);
+    t.dq = gradient(c, rows, width);
+    t.dk = gradient(c, keys, width);
+    t.dv = gradient(c, keys, width);
     const int64_t biases = (int64_t)a->heads * a->ldbias;
     if (t.bias && (c->bench || ck_flip(c))) t.dbias = ck_inout(c, CK_F32, 1, biases, biases, 1);
     ck_call call = {.args = &t, .call = call_bwd, .ws = ws_bwd, .want = want_bwd};
     call.flops = 10.0 * (double)width * p->tq * seen_keys(a);
-    call.bytes = 4.0 * (double)width * p->batch * (3 * p->tq + 4 * p->tk);
+    call.bytes = (c->dtype ? 2.0 : 4.0) * (double)width * p->batch * (3.0 * p->tq + 4.0 * p->tk);
     label(&t, p, &call);
     if (t.dbias) strcat(call.shape, " dbias");
+    if (!t.dq) strcat(call.shape, " no dq");
+    if (!t.dk) strcat(call.shape, " no dk");
+    if (!t.dv) strcat(call.shape, " no dv");
     rounds(&t, &call);
     ck_run(c, &call);
 }
@@ -528,11 +553,11 @@ static void check_bwd(ck *c) { every_plan(c, true, backward_case); }
 
 /* Relative to sum p|v| (1 + largest score's terms): a score's rounding turns into a relative error of p. Sums
  * over up to 257 keys and 128 columns in f32, an exp good to a few half-steps.
- * CUDA's bf16 table is held to the same for inputs rounded to bf16, but for what rounding p to bf16 does to
- * ctx (want_ctx_row): each p strays by up to 2^-8 of itself, so ctx by 2^-8 sum p|v| at most. They stray each
- * on its own, by 0.42 to 0.58 of that (root mean square): 4 2^-8 sqrt(sum (p v)^2) is seven deviations or
- * more. lse has no part in it. Backward p and ds are rounded likewise before they meet dctx, k and q: up to
- * 2^-8 of the sum of their terms' sizes; dbias has no part in that. */
+ * CUDA's bf16 table is held to the same, but for what rounding p to bf16 does to ctx (want_ctx_row): each p
+ * strays by up to 2^-8 of itself, so ctx by 2^-8 sum p|v| at most. They stray each on its own, by 0.42 to
+ * 0.58 of that (root mean square): 4 2^-8 sqrt(sum (p v)^2) is seven deviations or more. lse has no part in
+ * it. Backward p and ds are rounded likewise before they meet dctx, k and q: up to 2^-8 of the sum of their
+ * terms' sizes; dbias has no part in that. */
 const ck_check ck_attention[] = {
     {"attn_fwd", "attn_fwd_ws", check_fwd, {LIMIT, LIMIT}},
     {"attn_append", "attn_fwd_ws", check_append, {LIMIT, LIMIT}},

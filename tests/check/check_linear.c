@@ -8,6 +8,7 @@
 #define FEW        16                  /* rows */
 #define FIXED_ROWS 8                   /* where CPUs take bf16 x in fixed point */
 #define LIMIT      2e-6                /* of products */
+#define STRAYS     0x1p-7              /* a bias rounded to bf16, and y's step beyond a power of two */
 #define COLD_BYTES ((size_t)256 << 20) /* weights that are read in turn, so that none is in a cache */
 
 typedef struct lin {
@@ -84,9 +85,10 @@ static double weight(const lin *l, int b, int64_t o, int64_t c)
 static void call_gemm(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
-    void (*const by_format[])(b2_queue *, float *, int, const void *, const b2_rows *, int, int, int, float,
-                              float, void *) = {k->gemm_wf32, k->gemm_wbf16, k->gemm_wi8, k->gemm_wi4};
-    by_format[l->wf](q, l->y->p, l->ld, l->x->p, l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
+    void (*const by_format[])(b2_queue *, b2_out, const void *, const b2_rows *, int, int, int, float, float,
+                              void *) = {k->gemm_wf32, k->gemm_wbf16, k->gemm_wi8, k->gemm_wi4};
+    const b2_out y = {l->y->p, l->ld, l->y->type == CK_F32 ? B2_F32 : B2_BF16};
+    by_format[l->wf](q, y, l->x->p, l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
 }
 
 static size_t ws_gemm(const b2_kernels *k, void *args, int threads)
@@ -128,7 +130,9 @@ static void want_gemm(void *args)
                 }
                 const int64_t at = i * l->ld + first + o;
                 const double old = l->beta ? l->beta * y[at] : 0, add = bias ? bias[o] : 0;
-                ck_want(l->y, at, old + l->alpha * sum + add, fabs(old) + fabs(l->alpha) * size + fabs(add));
+                const double strays = ck_rounded(l->bias[b]) ? STRAYS / LIMIT * fabs(add) : 0;
+                ck_want(l->y, at, old + l->alpha * sum + add,
+                        fabs(old) + fabs(l->alpha) * size + fabs(add) + strays);
             }
         }
     }
@@ -138,27 +142,50 @@ static void want_gemm(void *args)
 /* int4 has whole groups of columns. */
 static int columns(b2_dtype wf, int k) { return wf == B2_I4 ? (k + 63) / 64 * 64 : k; }
 
+/* cuBLASLt's biases have y's type; our own kernels' stay f32, and may stray by what the rounding was. */
+static void round_biases(const lin *l, ck_call *call)
+{
+    if (l->wf != B2_BF16 || l->m <= FEW) return;
+    for (int b = 0, n = 0; b < l->nw; b++)
+        if (l->bias[b]) call->rounded[n++] = l->bias[b];
+    if (call->rounded[0]) call->strays = STRAYS;
+}
+
+/* Does one of the words stand in a part's name? In a bf16 model attention and activations read the
+ * results of kv, wi and fc1, and all but the logits' and the projection's gradients are bf16. */
+static bool named(const char *part, const char *words)
+{
+    char word[16];
+    for (int at = 0, n; sscanf(words + at, "%15s%n", word, &n) == 1; at += n)
+        if (strstr(part, word)) return true;
+    return false;
+}
+
 static void gemm_case(ck *c, const char *part, int m, const int *n, int nw, int k, int gap)
 {
     lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
     k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
-    if (!c->bench) l.beta = (float[]){0, 1, 1, 0.5f}[ck_below(c, 4)];
+    const int which = c->aligned ? (int)(c->cases % 4) : ck_below(c, 4);
+    if (!c->bench) l.beta = (float[]){0, 0, 1, 0.5f}[which];
     l.fixed = l.wf >= B2_I8 && c->dtype && m <= FIXED_ROWS;
     weights(c, &l, n, true);
     l.ld = l.n + gap;
     l.x = ck_in(c, CK_ACT, (int64_t)m * k, 1.7);
-    l.y = l.beta ? ck_inout(c, CK_F32, m, l.n, l.ld, 1) : ck_out(c, CK_F32, m, l.n, l.ld);
+    const bool narrow = c->dtype && (c->bench ? named(part, "kv wi fc1") : which == 0);
+    l.y = l.beta ? ck_inout(c, CK_F32, m, l.n, l.ld, 1) : ck_out(c, narrow ? CK_ACT : CK_F32, m, l.n, l.ld);
     ck_call call = {.args = &l, .call = call_gemm, .ws = ws_gemm, .want = want_gemm};
     if (l.turns > 1 || !c->bench) call.turn = take_turn;
+    if (narrow) round_biases(&l, &call);
     call.flops = 2.0 * m * l.n * k;
-    call.bytes = (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * l.n +
-                 (c->dtype ? 2.0 : 4.0) * m * k;
+    call.bytes = (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) +
+                 (narrow ? 2.0 : 4.0) * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
     snprintf(call.shape, sizeof call.shape, "%s%d x %d -> %d (%d blocks)", part, m, k, l.n, nw);
     if (l.beta || l.alpha != 1) {
         snprintf(call.shape, sizeof call.shape, "%d x %d -> %d,%d,%d (%d blocks) ld %d alpha %g beta %g", m,
                  k, n[0], nw > 1 ? n[1] : 0, nw > 2 ? n[2] : 0, nw, l.ld, (double)l.alpha, (double)l.beta);
     }
+    if (narrow) strcat(call.shape, ", y bf16");
     ck_run(c, &call);
 }
 
@@ -200,7 +227,7 @@ static const int edge_shapes[][3] = {{0, 64, 8},    {1, 1, 1},      {1, 31, 33},
                                      {4, 129, 127}, {8, 256, 257},  {31, 64, 31},  {33, 127, 63},
                                      {64, 128, 64}, {65, 258, 129}, {127, 33, 31}, {128, 65, 16},
                                      {257, 88, 33}, {258, 31, 127}, {2, 2048, 5},  {1, 5120, 24},
-                                     {5, 6144, 17}, {50, 128, 384}, {1100, 24, 9}};
+                                     {5, 6144, 17}, {50, 128, 384}, {1100, 24, 9}, {9, 16, 2500}};
 #define EDGE_SHAPES (int)(sizeof edge_shapes / sizeof edge_shapes[0])
 
 /* Products of a random case; the double computation is what takes time. */
@@ -238,8 +265,11 @@ static void every_gemm(ck *c, gemm_run *run, bool backward)
         bench_gemm(c, run, backward);
         return;
     }
-    c->aligned = true; /* whole eights, as libraries take them */
-    run(c, "", 24, (const int[]){16, 8}, 2, 40, 0);
+    for (int i = 0; i < 12; i++) {
+        c->aligned =
+            true; /* whole eights, as libraries take them; all types and betas with two blocks and with one */
+        run(c, "", 24, (const int[]){16, 8}, 2 - i / 6, 40, 0);
+    }
     for (int i = 0; i < EDGE_SHAPES; i++)
         run(c, "", edge_shapes[i][0], &edge_shapes[i][2], 1, edge_shapes[i][1], 0);
     const int with_empty[] = {5, 0, 19};
@@ -249,15 +279,21 @@ static void every_gemm(ck *c, gemm_run *run, bool backward)
 
 static void check_gemm(ck *c) { every_gemm(c, gemm_case, false); }
 
+/* A gradient that a product reads. */
+static b2_in in_of(const ck_buf *b, int ld)
+{
+    return (b2_in){b->p, ld, b->type == CK_F32 ? B2_F32 : B2_BF16};
+}
+
 /* ---- dx = dy W ----------------------------------------------------------------------------------------- */
 
 static void call_dx(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
-    void (*const by_format[])(b2_queue *, float *, const float *, int, const b2_rows *, int, int, int, float,
-                              float,
+    const b2_out dx = {l->y->p, (int)l->y->ld, l->y->type == CK_F32 ? B2_F32 : B2_BF16};
+    void (*const by_format[])(b2_queue *, b2_out, b2_in, const b2_rows *, int, int, int, float, float,
                               void *) = {k->gemm_dx_wf32, k->gemm_dx_wbf16, k->gemm_dx_wi8, k->gemm_dx_wi4};
-    by_format[l->wf](q, l->y->p, l->x->p, l->ld, l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
+    by_format[l->wf](q, dx, in_of(l->x, l->ld), l->rows, l->nw, l->m, l->k, l->alpha, l->beta, ws);
 }
 
 static size_t ws_dx(const b2_kernels *k, void *args, int threads)
@@ -270,9 +306,13 @@ static void want_dx(void *args)
 {
     lin *l = args;
     const double *dy = ck_was(l->x), *dx = ck_was(l->y);
-    for (int64_t at = 0; at < (int64_t)l->m * l->k; at++) {
-        const double old = l->beta ? l->beta * dx[at] : 0;
-        ck_want(l->y, at, old, fabs(old));
+    /* dy times int8's scales, rounded again, which a dy of bf16 cannot hold */
+    const double strays = l->x->type == CK_BF16 && ck_rounded(l->x) ? 0x1p-8 / LIMIT : 0;
+    for (int64_t i = 0; i < l->m; i++) {
+        for (int64_t at = i * l->y->ld; at < i * l->y->ld + l->k; at++) {
+            const double old = l->beta ? l->beta * dx[at] : 0;
+            ck_want(l->y, at, old, fabs(old));
+        }
     }
     int first = 0;
     for (int b = 0; b < l->nw; first += l->rows[b++].n) {
@@ -281,8 +321,8 @@ static void want_dx(void *args)
                 const double d = l->alpha * dy[i * l->ld + first + o];
                 for (int c = 0; c < l->k; c++) {
                     const double p = d * weight(l, b, o, c);
-                    l->y->want[i * l->k + c] += p;
-                    l->y->mag[i * l->k + c] += fabs(p);
+                    l->y->want[i * l->y->ld + c] += p;
+                    l->y->mag[i * l->y->ld + c] += fabs(p) * (1 + strays);
                 }
             }
         }
@@ -304,23 +344,31 @@ static void dx_case(ck *c, const char *part, int m, const int *n, int nw, int k,
     lin l = {.nw = nw, .m = m, .alpha = 1, .wf = format_of(c)};
     k = l.k = columns(l.wf, k);
     if (!c->bench && ck_below(c, 3) == 0) l.alpha = (float)ck_uniform(c, 2);
-    if (!c->bench) l.beta = (float)ck_below(c, 2);
+    /* Each way of dx (bf16, f32, added to) with each type of dy. */
+    const int which = c->aligned ? (int)(c->cases % 6) : ck_below(c, 6);
+    if (!c->bench) l.beta = (float)(which % 3 == 2);
     weights(c, &l, n, false);
     l.ld = l.n + gap;
-    l.x = ck_in(c, CK_F32, (int64_t)m * l.ld, 1.7);
-    l.y = l.beta ? ck_inout(c, CK_F32, m, k, k, 1) : ck_out(c, CK_F32, m, k, k);
+    const bool narrow_in = c->dtype && (c->bench ? !named(part, "head to_t5") : which / 3),
+               narrow_out = c->dtype && (c->bench ? named(part, "out fc2 wo") : which % 3 == 0);
+    const int ld = k + (gap ? ck_below(c, 2) * gap : 0);
+    l.x = ck_in(c, narrow_in ? CK_ACT : CK_F32, (int64_t)m * l.ld, 1.7);
+    l.y = l.beta ? ck_inout(c, CK_F32, m, k, ld, 1) : ck_out(c, narrow_out ? CK_ACT : CK_F32, m, k, ld);
     ck_call call = {.args = &l, .call = call_dx, .ws = ws_dx, .want = want_dx};
     if (l.turns > 1 || !c->bench) call.turn = take_turn;
-    if (l.wf != B2_F32) call.rounded[0] = l.x;
+    if (l.wf != B2_F32 && (!narrow_in || l.wf == B2_I8)) call.rounded[0] = l.x;
     if (l.wf == B2_I8) call.scale = row_scale;
+    if (l.wf == B2_I8 && narrow_in) call.strays = 0x1p-8;
     call.flops = 2.0 * m * l.n * k;
-    call.bytes =
-        (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) + 4.0 * m * (l.n + k);
+    call.bytes = (double)l.n * (double)(b2_row_bytes(l.wf, k) + b2_scale_bytes(l.wf, k)) +
+                 m * ((narrow_in ? 2.0 : 4.0) * l.n + (narrow_out ? 2.0 : 4.0) * k);
     snprintf(call.shape, sizeof call.shape, "%s%d x %d <- %d (%d blocks)", part, m, k, l.n, nw);
     if (l.beta || l.alpha != 1) {
         snprintf(call.shape, sizeof call.shape, "%d x %d <- %d,%d,%d (%d blocks) ld %d alpha %g beta %g", m,
                  k, n[0], nw > 1 ? n[1] : 0, nw > 2 ? n[2] : 0, nw, l.ld, (double)l.alpha, (double)l.beta);
     }
+    if (narrow_in) strcat(call.shape, ", dy bf16");
+    if (narrow_out) strcat(call.shape, ", dx bf16");
     ck_run(c, &call);
 }
 
@@ -331,7 +379,7 @@ static void check_dx(ck *c) { every_gemm(c, dx_case, true); }
 static void call_dw(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
-    k->gemm_dw(q, l->y->p, l->w[0]->p, l->ld, l->x->p, l->m, l->n, l->k, l->alpha, ws);
+    k->gemm_dw(q, l->y->p, in_of(l->w[0], l->ld), l->x->p, l->m, l->n, l->k, l->alpha, ws);
 }
 
 static size_t ws_dw(const b2_kernels *k, void *args, int threads)
@@ -363,14 +411,18 @@ static void dw_case(ck *c, const char *part, int m, const int *n, int nw, int k,
     lin l = {.m = m, .n = n[0], .k = k, .alpha = c->bench || ck_below(c, 3) ? 1 : (float)ck_uniform(c, 2)};
     (void)nw;
     l.ld = l.n + gap;
-    l.w[0] = ck_in(c, CK_F32, (int64_t)m * l.ld, 1);
+    const bool narrow = c->dtype && (c->bench     ? !named(part, "to_t5")
+                                     : c->aligned ? c->cases % 2
+                                                  : ck_flip(c));
+    l.w[0] = ck_in(c, narrow ? CK_ACT : CK_F32, (int64_t)m * l.ld, 1);
     l.x = ck_in(c, CK_ACT, (int64_t)m * k, 1.7);
     l.y = ck_inout(c, CK_F32, l.n, k, k, 1);
-    ck_call call = {.args = &l, .call = call_dw, .ws = ws_dw, .want = want_dw, .rounded = {l.w[0]}};
+    ck_call call = {.args = &l, .call = call_dw, .ws = ws_dw, .want = want_dw};
+    if (!narrow) call.rounded[0] = l.w[0];
     call.flops = 2.0 * m * l.n * k;
-    call.bytes = 8.0 * l.n * k + 4.0 * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
-    snprintf(call.shape, sizeof call.shape, "%s%d rows, [%d, %d] ld %d alpha %g", part, m, l.n, k, l.ld,
-             (double)l.alpha);
+    call.bytes = 8.0 * l.n * k + (narrow ? 2.0 : 4.0) * m * l.n + (c->dtype ? 2.0 : 4.0) * m * k;
+    snprintf(call.shape, sizeof call.shape, "%s%d rows, [%d, %d] ld %d alpha %g%s", part, m, l.n, k, l.ld,
+             (double)l.alpha, narrow ? ", dy bf16" : "");
     ck_run(c, &call);
 }
 
@@ -380,7 +432,7 @@ static void call_bias(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lin *l = args;
     (void)ws;
-    k->bias_grad(q, l->y->p, l->x->p, l->ld, l->m, l->n);
+    k->bias_grad(q, l->y->p, in_of(l->x, l->ld), l->m, l->n);
 }
 
 static void want_bias(void *args)
@@ -400,10 +452,12 @@ static void want_bias(void *args)
 static void bias_case(ck *c, const char *part, int m, int n, int ld)
 {
     lin l = {.m = m, .n = n, .ld = ld};
-    l.x = ck_in(c, CK_F32, (int64_t)m * ld, 1);
+    l.x = ck_in(c, ck_flip(c) ? CK_ACT : CK_F32, (int64_t)m * ld, 1);
     l.y = ck_inout(c, CK_F32, 1, n, n, 1);
-    ck_call call = {.args = &l, .call = call_bias, .want = want_bias, .bytes = 4.0 * m * n};
-    snprintf(call.shape, sizeof call.shape, "%s%d x %d ld %d", part, m, n, ld);
+    ck_call call = {.args = &l, .call = call_bias, .want = want_bias};
+    call.bytes = (l.x->type == CK_F32 ? 4.0 : 2.0) * m * n;
+    snprintf(call.shape, sizeof call.shape, "%s%d x %d ld %d%s", part, m, n, ld,
+             l.x->type == CK_BF16 ? ", dy bf16" : "");
     ck_run(c, &call);
 }
 

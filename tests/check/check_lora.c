@@ -11,9 +11,10 @@ typedef struct lora {
     const b2_step *step;
     bool narrow;   /* x is bf16 */
     ck_buf *x, *y; /* y: the backward's dy */
+    ck_buf *base;  /* of the forward; y itself, or apart */
     ck_buf *dx;    /* NULL: not wanted; so are ga and gb */
     ck_buf *a[3][B2_MAX_ADAPTERS], *b[3][B2_MAX_ADAPTERS], *u[3], *ga[3], *gb[3], *which;
-    int cols, ld; /* of y */
+    int cols, ld, ldbase; /* of y; ld of dy too */
 } lora;
 
 static int rows_of(const lora *t) { return t->l.items * t->l.per_item; }
@@ -23,7 +24,8 @@ static int rows_of(const lora *t) { return t->l.items * t->l.per_item; }
 static void call_fwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lora *t = args;
-    k->lora_fwd(q, t->y->p, t->ld, t->x->p, &t->l, ws);
+    const b2_out y = {t->y->p, t->ld, t->y->type == CK_F32 ? B2_F32 : B2_BF16};
+    k->lora_fwd(q, y, t->base->p, t->ldbase, t->x->p, &t->l, ws);
 }
 
 static size_t ws_fwd(const b2_kernels *k, void *args, int threads)
@@ -34,7 +36,8 @@ static size_t ws_fwd(const b2_kernels *k, void *args, int threads)
 static void call_bwd(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     lora *t = args;
-    k->lora_bwd(q, ck_ptr(t->dx), t->y->p, t->ld, t->x->p, &t->l, ws);
+    const b2_in dy = {t->y->p, t->ld, t->y->type == CK_F32 ? B2_F32 : B2_BF16};
+    k->lora_bwd(q, ck_ptr(t->dx), dy, t->x->p, &t->l, ws);
 }
 
 static size_t ws_bwd(const b2_kernels *k, void *args, int threads)
@@ -80,7 +83,8 @@ static void want_row(lora *t, int block, int adapter, int row)
     for (int j = 0; j < r; j++) ck_want(t->u[block], (int64_t)row * r + j, u[j], size[j]);
     for (int64_t o = 0; r && o < b->n; o++) {
         const int64_t at = (int64_t)row * t->ld + b->c0 + o;
-        const double y = ck_was(t->y)[at], scale = (double)b->ab[adapter].scale;
+        const double y = ck_was(t->base)[(int64_t)row * t->ldbase + b->c0 + o];
+        const double scale = (double)b->ab[adapter].scale;
         double sum = 0, terms = 0;
         for (int j = 0; j < r; j++) {
             const double w = ck_was(t->b[block][adapter])[o * r + j];
@@ -97,10 +101,21 @@ static void want_old(ck_buf *b)
     for (int64_t i = 0; b && i < b->n; i++) ck_want(b, i, ck_was(b)[i], fabs(ck_was(b)[i]));
 }
 
+/* y begins as base. */
+static void want_base(lora *t)
+{
+    for (int64_t i = 0; i < rows_of(t); i++) {
+        for (int c = 0; c < t->cols; c++) {
+            const double old = ck_was(t->base)[i * t->ldbase + c];
+            ck_want(t->y, i * t->ld + c, old, fabs(old));
+        }
+    }
+}
+
 static void want_fwd(void *args)
 {
     lora *t = args;
-    want_old(t->y);
+    want_base(t);
     for (int b = 0; b < t->l.blocks; b++) {
         for (int i = 0; i < rows_of(t); i++)
             want_row(t, b, t->which ? (int)ck_was(t->which)[i / t->l.per_item] : 0, i);
@@ -210,16 +225,20 @@ static void spoil_dropped(ck *c, lora *t)
     }
 }
 
-static void buffers(ck *c, lora *t)
+/* apart: of a forward whose y is not base. */
+static void buffers(ck *c, lora *t, bool apart)
 {
     const int m = rows_of(t);
     t->x = ck_in(c, CK_ACT, (int64_t)m * t->l.k, 1.7);
     if (!c->bench) spoil_dropped(c, t);
     if (!backward(c)) {
-        t->y = ck_inout(c, CK_F32, m, t->cols, t->ld, 1);
+        t->ldbase = apart && !c->bench ? t->cols + ck_below(c, 20) : t->ld;
+        t->base = t->y = ck_inout(c, CK_F32, m, t->cols, t->ldbase, 1);
+        t->base->spent = apart;
+        if (apart) t->y = ck_out(c, ck_flip(c) ? CK_ACT : CK_F32, m, t->cols, t->ld);
         return;
     }
-    t->y = ck_in_rows(c, CK_F32, m, t->cols, t->ld, 1);
+    t->y = ck_in_rows(c, ck_flip(c) ? CK_ACT : CK_F32, m, t->cols, t->ld, 1);
     if (ck_flip(c)) t->dx = ck_inout(c, CK_F32, m, t->l.k, t->l.k, 1);
 }
 
@@ -235,12 +254,16 @@ static void run_case(ck *c, lora *t, const char *name, int count)
     for (int b = 0; b < t->l.blocks; b++) {
         const double n = t->l.block[b].n, r = t->l.block[b].ab[0].r;
         call.flops += (bwd ? 4 : 2) * m * r * (n + k);
-        call.bytes += m * n * (bwd ? 4 : 8) + 4 * m * r + (bwd ? 12 : 4) * r * (n + k);
+        const double dy = t->y->type == CK_F32 ? 4 : 2;
+        call.bytes += m * n * (dy + (bwd ? 0 : 4)) + 4 * m * r + (bwd ? 12 : 4) * r * (n + k);
     }
     snprintf(call.shape, sizeof call.shape,
-             "%s%dx%d rows, %d -> %d blocks of %d ld %d, r %d, %d adapters, drop %g", name, t->l.items,
+             "%s%dx%d rows, %d -> %d blocks of %d ld %d, r %d, %d adapters, drop %g%s", name, t->l.items,
              t->l.per_item, t->l.k, t->l.blocks, t->l.block[0].n, t->ld, t->l.block[0].ab[0].r, count,
-             (double)t->l.block[0].drop);
+             (double)t->l.block[0].drop,
+             t->y->type == CK_F32 ? ""
+             : bwd                ? ", dy bf16"
+                                  : ", y bf16");
     ck_run(c, &call);
 }
 
@@ -248,7 +271,10 @@ static void run_case(ck *c, lora *t, const char *name, int count)
 static void bench_case(ck *c, const shape *s)
 {
     lora t = {.step = &c->step, .narrow = c->dtype, .cols = 3 * s->n, .ld = 3 * s->n};
-    t.l = (b2_lora){.blocks = 2, .items = ck_items(c, s->fixed), .per_item = s->per_item, .k = s->k};
+    const bool apart = !backward(c); /* as layers have it: k is a block without an adapter */
+    const int step = apart ? 1 : 2;
+    t.l = (b2_lora){
+        .blocks = apart ? 3 : 2, .items = ck_items(c, s->fixed), .per_item = s->per_item, .k = s->k};
     if (!t.l.items || (backward(c) && s->per_item == 1)) return;
     if (s->adapters > 1) {
         t.which = ck_in(c, CK_I32, t.l.items, 0);
@@ -256,20 +282,22 @@ static void bench_case(ck *c, const shape *s)
         for (int i = 0; i < t.l.items; i++) ck_set(t.which, i, (i + 1) % count ? i % count : -1);
         t.l.which = t.which->p;
     }
-    for (int b = 0; b < 2; b++) {
-        t.l.block[b] =
-            (b2_lora_block){.c0 = 2 * b * s->n, .n = s->n, .drop = s->drop, .site = 7u + (uint32_t)b};
+    for (int b = 0; b < t.l.blocks; b++) {
+        t.l.block[b] = (b2_lora_block){.c0 = step * b * s->n, .n = s->n};
+        if (apart && b == 1) continue;
+        t.l.block[b].drop = s->drop;
+        t.l.block[b].site = 7u + (uint32_t)b;
         adapters(c, &t, b, s->r, s->adapters);
         kept_and_wanted(c, &t, b, s->drop > 0);
     }
-    buffers(c, &t);
+    buffers(c, &t, apart);
     run_case(c, &t, s->name, s->adapters);
 }
 
 static void random_case(ck *c, int items, int per_item, int n, int k, int count)
 {
     lora t = {.step = &c->step, .narrow = c->dtype};
-    const bool drops = ck_flip(c), by_item = !backward(c) && ck_flip(c);
+    const bool drops = ck_flip(c), by_item = !backward(c) && ck_flip(c), apart = !backward(c) && ck_flip(c);
     t.l = (b2_lora){.blocks = 1 + ck_below(c, 3), .items = items, .per_item = per_item, .k = k};
     if (by_item) {
         t.which = ck_in(c, CK_I32, items, 0);
@@ -277,7 +305,7 @@ static void random_case(ck *c, int items, int per_item, int n, int k, int count)
         t.l.which = t.which->p;
     }
     for (int b = 0; b < t.l.blocks; b++) {
-        if (ck_flip(c)) t.cols += ck_size(c, 40); /* somebody else's columns */
+        if (ck_flip(c) && !apart) t.cols += ck_size(c, 40); /* somebody else's columns */
         t.l.block[b] = (b2_lora_block){.c0 = t.cols, .n = b ? ck_size(c, n) : n};
         if (drops) t.l.block[b].drop = ck_below(c, 4) ? 0.3f : 0;
         t.l.block[b].site = (uint32_t)ck_below(c, 5000);
@@ -286,7 +314,7 @@ static void random_case(ck *c, int items, int per_item, int n, int k, int count)
         kept_and_wanted(c, &t, b, !by_item);
     }
     t.ld = t.cols + (ck_flip(c) ? 1 + ck_below(c, 20) : 0);
-    buffers(c, &t);
+    buffers(c, &t, apart);
     run_case(c, &t, "", count);
 }
 
@@ -300,7 +328,7 @@ static void ranks_case(ck *c, int rows, int n, int k, const int ranks[3])
         adapters(c, &t, b, ranks[b], 1);
         kept_and_wanted(c, &t, b, true);
     }
-    buffers(c, &t);
+    buffers(c, &t, ck_flip(c));
     run_case(c, &t, "", 1);
 }
 

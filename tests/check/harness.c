@@ -139,7 +139,7 @@ static void round_one(ck_buf *b, float (*scale)(void *, int64_t), void *args)
     if (!b->first) {
         b->first = need(malloc(b->bytes + 1));
         memcpy(b->first, x, b->bytes);
-        for (int64_t i = 0; i < b->n; i++) {
+        for (int64_t i = 0; b->type == CK_F32 && i < b->n; i++) { /* bf16 is that already */
             const float s = scale ? scale(args, i) : 1;
             x[i] = b2_bf16_to_f32(b2_f32_to_bf16(x[i] * s)) / s;
         }
@@ -282,15 +282,17 @@ double ck_error(const ck *c, bool against_ref)
 {
     double worst = 0;
     for (const ck_buf *b = c->bufs; b; b = b->next) {
-        if (!b->output) continue;
+        if (!b->output || b->spent) continue;
         const double top = b->mag ? 0 : largest(b);
         for (int64_t i = 0; i < b->rows * b->cols; i++) {
             const int64_t at = i / b->cols * b->ld + i % b->cols;
             const double want = against_ref ? get(b->type, b->ref, at) : b->want[at];
-            /* Half a step from the exact value; a whole one between two that were rounded. */
-            const double slack =
-                b->type != CK_BF16 ? 0 : bf16_step(want) * (against_ref ? 1 : 0.5) * (1 + 1e-6);
-            const double e = error_of(get(b->type, b->p, at), want, b->mag ? b->mag[at] : top, slack);
+            const double got = get(b->type, b->p, at);
+            /* Half a step from the exact value, a whole one between two that were rounded; the wider step
+             * where a power of two lies between them. */
+            const double step = bf16_step(fmax(fabs(want), fabs(got)));
+            const double slack = b->type != CK_BF16 ? 0 : step * (against_ref ? 1 : 0.5) * (1 + 1e-6);
+            const double e = error_of(got, want, b->mag ? b->mag[at] : top, slack);
             if (!(e <= worst)) worst = e;
         }
     }

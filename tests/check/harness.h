@@ -26,6 +26,7 @@ typedef struct ck_buf {
     ck_type type;
     int64_t rows, cols, ld, n; /* n = rows*ld */
     bool output;
+    bool spent;   /* outputs: may hold anything afterwards */
     double *want; /* [n] outputs: right values, stored by ck_want */
     double *mag;  /* [n] outputs: size of the terms that a value was made of: errors are relative to it */
     double *was;
@@ -116,12 +117,13 @@ extern const ck_check ck_linear[], ck_lora[], ck_norm[], ck_act[], ck_dropout[],
     ck_embed[], ck_loss[], ck_optim[], ck_quantise[];
 
 typedef struct ck_call {
-    char shape[96];
+    char shape[128];
     void *args;
     void (*call)(const b2_kernels *k, b2_queue *q, void *args, void *ws);
     size_t (*ws)(const b2_kernels *k, void *args, int threads); /* NULL: no workspace */
     void (*want)(void *args); /* the same in double: ck_want for every output */
-    ck_buf *rounded[4];       /* f32 inputs that CUDA's bf16 kernels round to bf16 first, or NULL */
+    ck_buf *rounded[4]; /* inputs that CUDA's bf16 kernels round to bf16 first, or NULL; of those that are
+                                 bf16 already, and whose products are rounded, ck_rounded tells `want` */
     float (*scale)(void *args,
                    int64_t i); /* what the first's element i is multiplied with before, or NULL: 1 */
     double strays; /* by what part of itself such a kernel rounds a term of its sums; for coarse judgement */

@@ -119,8 +119,8 @@ static void call_square(const b2_kernels *k, b2_queue *q, void *args, void *ws)
 {
     square *s = args;
     const b2_rows rows = {s->w->p, NULL, s->n, NULL};
-    (s->w->type == CK_BF16 ? k->gemm_wbf16 : k->gemm_wf32)(q, s->y->p, s->n, s->x->p, &rows, 1, s->n, s->n, 1,
-                                                           0, ws);
+    const b2_out y = {s->y->p, s->n, B2_F32};
+    (s->w->type == CK_BF16 ? k->gemm_wbf16 : k->gemm_wf32)(q, y, s->x->p, &rows, 1, s->n, s->n, 1, 0, ws);
 }
 
 static size_t ws_square(const b2_kernels *k, void *args, int threads)

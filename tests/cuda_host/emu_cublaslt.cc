@@ -14,8 +14,8 @@ extern unsigned emu_products;       /* kinds that were asked for: emu_runtime.cc
 namespace
 {
 struct desc {
-    int compute, scale, turned[2], epilogue, bias_type;
-    const float *bias;
+    int compute, scale, turned[2], epilogue, bias_type; /* of the bias -1: D's */
+    const void *bias;
 };
 struct layout {
     int type;
@@ -23,7 +23,7 @@ struct layout {
 };
 struct preference {
     size_t workspace;
-    uint32_t align[4];
+    uint32_t align[4], reductions;
 };
 int handles;
 
@@ -89,7 +89,7 @@ int layout_destroy(void *l)
 }
 int preference_create(void **p)
 {
-    *p = new preference{};
+    *p = new preference{0, {}, B2_LT_REDUCE_ANY};
     return 0;
 }
 int preference_set(void *at, int attribute, const void *value, size_t size)
@@ -97,6 +97,10 @@ int preference_set(void *at, int attribute, const void *value, size_t size)
     preference *p = (preference *)at;
     if (attribute == B2_LT_MAX_WORKSPACE && size == sizeof p->workspace) {
         memcpy(&p->workspace, value, size);
+        return 0;
+    }
+    if (attribute == B2_LT_REDUCTIONS && size == 4) {
+        memcpy(&p->reductions, value, size);
         return 0;
     }
     need(attribute >= B2_LT_ALIGNMENT_A && attribute <= B2_LT_ALIGNMENT_D && size == 4, "a preference");
@@ -111,21 +115,27 @@ int preference_destroy(void *p)
 
 int64_t bytes_of(int type) { return type == B2_LT_R_16BF ? 2 : 4; }
 
+bool narrow_or_f32(int type) { return type == B2_LT_R_16BF || type == B2_LT_R_32F; }
+
+/* C and D are f32, or bf16 as A and B are; a bias has D's type. */
 bool fits(const desc *d, const layout *a, const layout *b, const layout *c)
 {
     const int64_t m = d->turned[0] ? a->cols : a->rows, k = d->turned[0] ? a->rows : a->cols;
     const int64_t n = d->turned[1] ? b->rows : b->cols, k2 = d->turned[1] ? b->cols : b->rows;
-    return m == c->rows && n == c->cols && k == k2 && a->type == b->type && c->type == B2_LT_R_32F &&
-           (a->type == B2_LT_R_32F || a->type == B2_LT_R_16BF) && d->compute == B2_LT_COMPUTE_32F &&
-           d->scale == B2_LT_R_32F && a->ld * bytes_of(a->type) % 16 == 0 &&
-           b->ld * bytes_of(b->type) % 16 == 0 && c->ld % 4 == 0;
+    return m == c->rows && n == c->cols && k == k2 && a->type == b->type && narrow_or_f32(a->type) &&
+           (c->type == B2_LT_R_32F || c->type == a->type) && d->compute == B2_LT_COMPUTE_32F &&
+           d->scale == B2_LT_R_32F &&
+           (d->epilogue != B2_LT_EPILOGUE_BIAS || d->bias_type == -1 || d->bias_type == c->type) &&
+           a->ld * bytes_of(a->type) % 16 == 0 && b->ld * bytes_of(b->type) % 16 == 0 &&
+           c->ld * bytes_of(c->type) % 16 == 0;
 }
 
 uint64_t mark(const desc *d, const layout *a, const layout *b, const layout *c)
 {
     uint64_t h = 1469598103934665603u;
-    for (int64_t x : {(int64_t)d->turned[0], (int64_t)d->turned[1], (int64_t)d->epilogue, (int64_t)a->type,
-                      a->rows, a->cols, a->ld, b->rows, b->cols, b->ld, c->rows, c->cols, c->ld})
+    for (int64_t x :
+         {(int64_t)d->turned[0], (int64_t)d->turned[1], (int64_t)d->epilogue, (int64_t)a->type, a->rows,
+          a->cols, a->ld, b->rows, b->cols, b->ld, (int64_t)c->type, c->rows, c->cols, c->ld})
         h = (h ^ (uint64_t)x) * 1099511628211u;
     return h;
 }
@@ -137,6 +147,8 @@ int heuristic(void *h, void *dd, void *aa, void *bb, void *cc, void *d2, void *p
     const layout *a = (const layout *)aa, *b = (const layout *)bb, *c = (const layout *)cc;
     const preference *p = (const preference *)pp;
     need(h == &handles && cc == d2 && wanted == 1, "what a heuristic is asked with");
+    need(c->type == B2_LT_R_32F || p->reductions == B2_LT_REDUCE_COMPUTE,
+         "parts of a sum may be rounded to the result's type");
     *found = 0;
     if (!fits(d, a, b, c)) return 15; /* CUBLAS_STATUS_NOT_SUPPORTED */
     *found = 1;
@@ -146,11 +158,21 @@ int heuristic(void *h, void *dd, void *aa, void *bb, void *cc, void *d2, void *p
     return 0;
 }
 
+float load(const void *x, int type, int64_t i)
+{
+    return type == B2_LT_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)x)[i]) : ((const float *)x)[i];
+}
+void store(void *x, int type, int64_t i, float v)
+{
+    if (type == B2_LT_R_16BF)
+        ((__nv_bfloat16 *)x)[i] = __float2bfloat16_rn(v);
+    else
+        ((float *)x)[i] = v;
+}
 /* Element (r, c) of op(x), a matrix of columns. */
 float at(const void *x, const layout *l, bool turned, int64_t r, int64_t c)
 {
-    const int64_t i = turned ? r * l->ld + c : c * l->ld + r;
-    return l->type == B2_LT_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)x)[i]) : ((const float *)x)[i];
+    return load(x, l->type, turned ? r * l->ld + c : c * l->ld + r);
 }
 
 struct work : emu_recorded {
@@ -158,7 +180,7 @@ struct work : emu_recorded {
     layout la, lb, lc;
     float alpha, beta;
     const void *a, *b;
-    float *c;
+    void *c;
     emu_scratch scratch;
     void run() override
     {
@@ -172,10 +194,12 @@ struct work : emu_recorded {
         for (int64_t j = 0; j < lc.cols; j++) {
             for (int64_t k = 0; k < terms; k++) column[(size_t)k] = at(b, &lb, d.turned[1], k, j);
             for (int64_t r = 0; r < lc.rows; r++) {
-                float sum = 0, *y = &c[j * lc.ld + r];
+                const int64_t y = j * lc.ld + r;
+                float sum = 0;
                 for (int64_t k = 0; k < terms; k++) sum += left[(size_t)(r * terms + k)] * column[(size_t)k];
-                *y = (beta != 0 ? beta * *y : 0) + alpha * sum +
-                     (d.epilogue == B2_LT_EPILOGUE_BIAS ? d.bias[r] : 0);
+                store(c, lc.type, y,
+                      (beta != 0 ? beta * load(c, lc.type, y) : 0) + alpha * sum +
+                          (d.epilogue == B2_LT_EPILOGUE_BIAS ? load(d.bias, lc.type, r) : 0));
             }
         }
         emu_memory_close();
@@ -197,21 +221,19 @@ int matmul(void *h, void *dd, const void *alpha, const void *a, void *aa, const 
     w->la = *(const layout *)aa, w->lb = *(const layout *)bb, w->lc = *(const layout *)cc;
     memcpy(&w->alpha, alpha, 4);
     memcpy(&w->beta, beta, 4);
-    w->a = a, w->b = b, w->c = (float *)out;
+    w->a = a, w->b = b, w->c = out;
     need(h == &handles && stream && c == out && cc == oo, "what a product is asked with");
     need(fits(&w->d, &w->la, &w->lb, &w->lc), "operands do not fit each other");
     need(algo->data[0] == mark(&w->d, &w->la, &w->lb, &w->lc), "an algorithm of another product");
     need_on_gpu(a, w->la.ld * (w->la.cols - 1) * bytes_of(w->la.type) + w->la.rows * bytes_of(w->la.type));
     need_on_gpu(b, w->lb.ld * (w->lb.cols - 1) * bytes_of(w->lb.type) + w->lb.rows * bytes_of(w->lb.type));
-    need_on_gpu(out, w->lc.ld * (w->lc.cols - 1) * 4 + w->lc.rows * 4);
+    need_on_gpu(out, (w->lc.ld * (w->lc.cols - 1) + w->lc.rows) * bytes_of(w->lc.type));
     need((uintptr_t)workspace % 256 == 0, "the workspace is not aligned to 256 bytes");
     need_on_gpu(workspace, (int64_t)bytes);
     w->scratch = {(char *)workspace, bytes};
-    if (w->d.epilogue == B2_LT_EPILOGUE_BIAS) {
-        need(w->d.bias_type == B2_LT_R_32F, "the bias's type");
-        need_on_gpu(w->d.bias, w->lc.rows * 4);
-    }
-    emu_products |= 1u << (4 * (w->la.type == B2_LT_R_32F) + 2 * !!w->d.turned[0] + !!w->d.turned[1]);
+    if (w->d.epilogue == B2_LT_EPILOGUE_BIAS) need_on_gpu(w->d.bias, w->lc.rows * bytes_of(w->lc.type));
+    emu_products |= 1u << (8 * (w->lc.type == B2_LT_R_16BF) + 4 * (w->la.type == B2_LT_R_32F) +
+                           2 * !!w->d.turned[0] + !!w->d.turned[1]);
     work now = *w;
     if (emu_note && emu_note(w, stream)) return 0; /* kept; else it is deleted */
     now.run();

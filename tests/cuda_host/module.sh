@@ -14,6 +14,7 @@ fi
 "$OBJ/tests/golden/golden_model" || rc=1
 EMU_CUBLAS=2 "$OBJ/tests/golden/golden_model" || rc=1 # its products by the stand-in for cuBLASLt
 "$OBJ/tests/golden/golden_stages" || rc=1
+BLIP2_TEST_ONLY='*relu' BLIP2_TEST_KIND='lora everywhere' EMU_CUBLAS=2 "$OBJ/tests/golden/golden_gradients" || rc=1 # training in bf16
 # The pictures' attention, in bf16, by the stand-in for cuDNN besides.
 by_cudnn() {
     env EMU_REPORT="$attentions" EMU_CUBLAS=2 EMU_CUDNN=2 BLIP2_CUDNN=1 "$@" || rc=1

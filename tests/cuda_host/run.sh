@@ -25,8 +25,8 @@ one() {
     skipped=$((skipped + $5))
 }
 
-# asked PATTERN command...: that, and the emulation's report of what its stand-ins were given has the pattern (six kinds of products:
-# forward, dx and dw, of f32 and of bf16).
+# asked PATTERN command...: that, and the emulation's report of what its stand-ins were given has the pattern (eight kinds of products:
+# forward, dx and dw, of f32 and of bf16, and forward and dx to bf16).
 asked() {
     pattern=$1 && shift
     EMU_REPORT="$out.report" "$@" || return
@@ -47,7 +47,7 @@ else
     one forward "$OBJ/check_cuda_host" --tier=cuda --seed=1
     one reverse env EMU_ORDER=reverse "$OBJ/check_cuda_host" --tier=cuda --once --seed=2
     one random env EMU_ORDER=random EMU_SEED=3 "$OBJ/check_cuda_host" --tier=cuda --once --seed=3
-    one cublaslt asked 'products 6 ' env EMU_CUBLAS=1 "$OBJ/check_cuda_host" --tier=cuda --once --kernel=gemm --seed=5
+    one cublaslt asked 'products 8 ' env EMU_CUBLAS=1 "$OBJ/check_cuda_host" --tier=cuda --once --kernel=gemm --seed=5
     one cudnn asked 'attentions [1-9]' env EMU_CUDNN=1 BLIP2_CUDNN=1 "$OBJ/check_cuda_host" --tier=cuda --once --kernel=attn_fwd --seed=5
     one greedy env EMU_GREEDY=1 EMU_EARLY=1 "$OBJ/check_cuda_host" --tier=cuda --once --seed=4
 fi

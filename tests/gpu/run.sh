@@ -85,6 +85,7 @@ step golden-model "$gpu/golden_model"
 step golden-stages "$gpu/golden_stages"
 by golden-stages-cudnn "attention: cuDNN" env BLIP2_CUDNN=1 "$gpu/golden_stages"
 step golden-train "$gpu/golden_train"
+step golden-gradients "$gpu/golden_gradients"
 step answers-f32 same_answers f32
 step answers-int8 same_answers int8
 step answers-int4 same_answers int4

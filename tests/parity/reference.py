@@ -1,5 +1,6 @@
 """What transformers and PEFT say: activations, losses, greedy answers and training runs of a model in memory."""
 import copy
+import re
 
 import torch
 
@@ -57,15 +58,21 @@ def narrow(x):
     return x.to(torch.bfloat16).to(torch.float32)
 
 
+# Linears whose outputs attention or an activation reads: the ViT's, the Q-Former's, T5's.
+READ_NARROW = re.compile(r"\.(qkv|fc1|query|key|value|intermediate(_query)?\.dense|q|k|v|wi|wi_0|wi_1)$")
+
+
 def bf16_mode(model):
-    """A copy that computes as the library's bf16 mode is defined: matrices and the input of every linear rounded to bf16, all else
-    fp32 (docs/numerics.md)."""
+    """A copy that computes as the library's bf16 mode is defined: matrices, the input of every linear and what attention and
+    activations read rounded to bf16, all else fp32 (docs/numerics.md)."""
     m = copy.deepcopy(model)
-    for module in m.modules():
+    for name, module in m.named_modules():
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)) or module is m.get_input_embeddings():
             module.weight.data = narrow(module.weight.data)
         if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
             module.register_forward_pre_hook(lambda _, args: (narrow(args[0]), *args[1:]))
+        if READ_NARROW.search(name):
+            module.register_forward_hook(lambda _, __, y: narrow(y))
     return m
 
 

@@ -51,7 +51,7 @@ static void expect(rig *k, bool forward, blip2_status wanted, const char *words)
 {
     blip2_error e = BLIP2_ERROR_INIT;
     if (forward)
-        b2_lora_fwd(&k->q, &k->ty, &k->tx, &k->l);
+        b2_lora_fwd(&k->q, &k->ty, &k->ty, &k->tx, &k->l);
     else
         b2_lora_bwd(&k->q, &k->tdx, &k->ty, &k->tx, &k->l);
     assert_int_equal(b2_queue_finish(&k->q, &e), wanted);
