@@ -16,17 +16,8 @@ const b2_step *b2_cuda_step(const b2_queue *q); /* in device memory */
 int b2_cuda_sms(const b2_queue *q); /* multiprocessors; what WORKSPACE functions get as `threads` */
 /* Records a failed launch in the queue: name of the kernel and the runtime's own words. code: cudaError_t. */
 void b2_cuda_launched(b2_queue *q, const char *kernel, int code);
-/* All kernels of the list: a definition with other arguments does not compile. */
-#define KERNEL(name, args)                                                                                   \
-    void b2_cuda_f32_##name args;                                                                            \
-    void b2_cuda_bf16_##name args;
-#define WORKSPACE(name, args)                                                                                \
-    size_t b2_cuda_f32_##name args;                                                                          \
-    size_t b2_cuda_bf16_##name args;
-#include "kernels/kernels.def"
-#undef KERNEL
-#undef WORKSPACE
 }
+#include "kernels/cuda/cuda_slots.h"
 
 #ifdef __CUDACC__
 #include <cuda_bf16.h>

@@ -1,8 +1,6 @@
 /* Activations, gated products, casts and sums: one pass over memory, which bounds them. A thread reads all
  * it needs before it writes, because outputs may be inputs. */
-#include "kernels/cuda/drop_mask.cuh"
-
-enum { THREADS = 256, EACH = 2 }; /* vectors of a thread */
+#include "kernels/cuda/one_pass.cuh"
 
 __device__ static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 /* erfc instead of 1 + erf, and a sigmoid instead of 1 + tanh, keep the digits of the left tail. */
@@ -29,26 +27,14 @@ template <int Fn> __device__ static inline float slope(float x)
     return p + x * p * gelu_new_cdf(-x) * 1.59576912160573071176f * (1.0f + 3.0f * 0.044715f * x * x);
 }
 
-/* Calls f(k, i) for each vector of this thread, its k-th, which starts at element i; the block's lie side
- * by side. */
-template <int V, class F> __device__ static inline void for_each(int64_t n, F f)
-{
-    const int64_t first = ((int64_t)blockIdx.x * THREADS * EACH + threadIdx.x) * V;
-#pragma unroll
-    for (int k = 0; k < EACH; k++) {
-        const int64_t i = first + (int64_t)k * THREADS * V;
-        if (i < n) f(k, i);
-    }
-}
-
 /* 4 bytes an element (bf16) or 8. erf GELU: some 45 instructions an element, near balance on A100 and
  * H100. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const T *x, int64_t n)
+__global__ void __launch_bounds__(PASS_THREADS) act_fwd_kernel(T *y, const T *x, int64_t n)
 {
-    float v[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
-    for_each<V>(n, [&](int k, int64_t i) {
+    float v[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + i, n - i); });
+    pass_each<V>(n, [&](int k, int64_t i) {
 #pragma unroll
         for (int j = 0; j < V; j++) v[k][j] = apply<Fn>(v[k][j]);
         k_put_some<V>(y + i, v[k], n - i);
@@ -57,14 +43,14 @@ __global__ void __launch_bounds__(THREADS) act_fwd_kernel(T *y, const T *x, int6
 
 /* 6 bytes an element (bf16) or 12. dx may be dy. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS) act_bwd_kernel(T *dx, const T *dy, const T *x, int64_t n)
+__global__ void __launch_bounds__(PASS_THREADS) act_bwd_kernel(T *dx, const T *dy, const T *x, int64_t n)
 {
-    float v[EACH][V], d[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) {
+    float v[PASS_EACH][V], d[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) {
         k_get_some<V>(v[k], x + i, n - i);
         k_get_some<V>(d[k], dy + i, n - i);
     });
-    for_each<V>(n, [&](int k, int64_t i) {
+    pass_each<V>(n, [&](int k, int64_t i) {
 #pragma unroll
         for (int j = 0; j < V; j++) d[k][j] *= slope<Fn>(v[k][j]);
         k_put_some<V>(dx + i, d[k], n - i);
@@ -78,45 +64,45 @@ __device__ static inline int64_t gate_at(int64_t i, int f)
     return i + (int64_t)row * f;
 }
 
-/* 6 bytes an element (bf16) or 12. n: elements of y of a sample, or of all where nothing drops (m's
- * per_sample is 0). V > 1: f is a multiple of it, and so is n. */
+/* 6 bytes an element (bf16) or 12. n: elements of y of a sample, or of all where nothing
+ * drops. V > 1: f is a multiple of it, and so is n. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PASS_THREADS)
     glu_fwd_kernel(T *y, const T *gu, int64_t n, int f, const drop_mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * n;
-    float g[EACH][V], u[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) {
+    float g[PASS_EACH][V], u[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) {
         const T *from = gu + 2 * base + gate_at(i, f);
         k_get<V>(g[k], from);
         k_get<V>(u[k], from + f);
     });
-    const uint64_t key = m.per_sample ? drop_key(m) : 0;
-    for_each<V>(n, [&](int k, int64_t i) {
+    const uint64_t key = drop_key(m);
+    pass_each<V>(n, [&](int k, int64_t i) {
 #pragma unroll
         for (int j = 0; j < V; j++) g[k][j] = apply<Fn>(g[k][j]) * u[k][j];
-        if (m.per_sample) drop_some<V>(g[k], key, i, m);
+        drop_some<V>(g[k], key, i, m);
         k_put<V>(y + base + i, g[k]);
     });
 }
 
 /* 10 bytes an element (bf16) or 20. */
 template <class T, int Fn, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(PASS_THREADS)
     glu_bwd_kernel(T *dgu, const T *dy, const T *gu, int64_t n, int f, const drop_mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * n;
-    float g[EACH][V], u[EACH][V], d[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) {
+    float g[PASS_EACH][V], u[PASS_EACH][V], d[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) {
         const T *from = gu + 2 * base + gate_at(i, f);
         k_get<V>(g[k], from);
         k_get<V>(u[k], from + f);
         k_get<V>(d[k], dy + base + i);
     });
-    const uint64_t key = m.per_sample ? drop_key(m) : 0;
-    for_each<V>(n, [&](int k, int64_t i) {
+    const uint64_t key = drop_key(m);
+    pass_each<V>(n, [&](int k, int64_t i) {
         T *to = dgu + 2 * base + gate_at(i, f);
-        if (m.per_sample) drop_some<V>(d[k], key, i, m);
+        drop_some<V>(d[k], key, i, m);
 #pragma unroll
         for (int j = 0; j < V; j++) {
             const float gate = g[k][j];
@@ -131,27 +117,29 @@ __global__ void __launch_bounds__(THREADS)
 /* 6 bytes an element (bf16) or 8. n: elements of a sample, or of all where nothing drops; then it may be no
  * multiple of V. */
 template <class T, int V>
-__global__ void __launch_bounds__(THREADS) cast_kernel(T *y, const float *x, int64_t n, const drop_mask m)
+__global__ void __launch_bounds__(PASS_THREADS)
+    cast_kernel(T *y, const float *x, int64_t n, const drop_mask m)
 {
     const int64_t base = (int64_t)blockIdx.y * n;
-    float v[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + base + i, n - i); });
-    const uint64_t key = m.per_sample ? drop_key(m) : 0;
-    for_each<V>(n, [&](int k, int64_t i) {
-        if (m.per_sample) drop_some<V>(v[k], key, i, m);
+    float v[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) { k_get_some<V>(v[k], x + base + i, n - i); });
+    const uint64_t key = drop_key(m);
+    pass_each<V>(n, [&](int k, int64_t i) {
+        drop_some<V>(v[k], key, i, m);
         k_put_some<V>(y + base + i, v[k], n - i);
     });
 }
 
 /* 12 bytes an element. */
-template <int V> __global__ void __launch_bounds__(THREADS) add_kernel(float *y, const float *x, int64_t n)
+template <int V>
+__global__ void __launch_bounds__(PASS_THREADS) add_kernel(float *y, const float *x, int64_t n)
 {
-    float v[EACH][V], old[EACH][V];
-    for_each<V>(n, [&](int k, int64_t i) {
+    float v[PASS_EACH][V], old[PASS_EACH][V];
+    pass_each<V>(n, [&](int k, int64_t i) {
         k_get_some<V>(v[k], x + i, n - i);
         k_get_some<V>(old[k], y + i, n - i);
     });
-    for_each<V>(n, [&](int k, int64_t i) {
+    pass_each<V>(n, [&](int k, int64_t i) {
 #pragma unroll
         for (int j = 0; j < V; j++) v[k][j] += old[k][j];
         k_put_some<V>(y + i, v[k], n - i);
@@ -180,8 +168,6 @@ __global__ void __launch_bounds__(BIAS_THREADS)
     if (turn == 0 && c < n) db[c] += part[threadIdx.x];
 }
 
-static int blocks(int64_t n, int v) { return k_blocks(n, (int64_t)THREADS * EACH * v); }
-
 /* launch(Fn, V) for the function and the vectors that apply. */
 #define BY_FUNCTION(fn, fits, launch)                                                                        \
     switch ((fn)*2 + (fits)) {                                                                               \
@@ -198,7 +184,7 @@ static int blocks(int64_t n, int v) { return k_blocks(n, (int64_t)THREADS * EACH
 template <class T> static void act_fwd(b2_queue *q, void *y, const void *x, int64_t n, int fn)
 {
     const T *in = (const T *)x;
-#define LAUNCH(F, V) k_launch(q, (act_fwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, (T *)y, in, n)
+#define LAUNCH(F, V) k_launch(q, (act_fwd_kernel<T, F, V>), pass_blocks(n, V), PASS_THREADS, 0, (T *)y, in, n)
     BY_FUNCTION(fn, k_fits<4>((T *)y, in), LAUNCH)
 #undef LAUNCH
 }
@@ -208,7 +194,7 @@ static void act_bwd(b2_queue *q, void *dx, const void *dy, const void *x, int64_
 {
     const T *in = (const T *)x, *d = (const T *)dy;
     T *out = (T *)dx;
-#define LAUNCH(F, V) k_launch(q, (act_bwd_kernel<T, F, V>), blocks(n, V), THREADS, 0, out, d, in, n)
+#define LAUNCH(F, V) k_launch(q, (act_bwd_kernel<T, F, V>), pass_blocks(n, V), PASS_THREADS, 0, out, d, in, n)
     BY_FUNCTION(fn, k_fits<4>(out, d, in), LAUNCH)
 #undef LAUNCH
 }
@@ -223,16 +209,10 @@ struct glu_part {
 /* From row `first` on; samples are whole where something drops, else as many rows as gate_at can number. */
 static glu_part glu_part_at(b2_queue *q, int64_t first, int rows, int f, const b2_drop &d)
 {
-    glu_part p = {0, 1, {NULL, 0, 0, 0, 0.0f}};
-    if (d.p > 0.0f) {
-        p.n = (int64_t)d.rows * f;
-        p.samples = rows / d.rows;
-        p.mask = drop_mask_of(q, p.n, d.p, d.site);
-    } else {
-        const int64_t most = f > 0 ? INT32_MAX / f : rows;
-        p.n = (rows - first < most ? rows - first : most) * f;
-    }
-    return p;
+    const int64_t most = f > 0 ? INT32_MAX / f : rows, left = rows - first < most ? rows - first : most;
+    const bool drops = d.p > 0.0f;
+    const int64_t n = (drops ? d.rows : left) * f;
+    return {n, drops ? rows / d.rows : 1, drop_mask_of(q, n, d.p, d.site)};
 }
 
 template <class T>
@@ -243,8 +223,8 @@ static void glu_fwd(b2_queue *q, void *y, const void *gu, int rows, int f, int f
     for (int64_t r = 0; r < rows && f > 0;) {
         const glu_part p = glu_part_at(q, r, rows, f, drop);
 #define LAUNCH(F, V)                                                                                         \
-    k_launch(q, (glu_fwd_kernel<T, F, V>), dim3(blocks(p.n, V), p.samples), THREADS, 0, (T *)y + r * f,      \
-             in + 2 * r * f, p.n, f, p.mask)
+    k_launch(q, (glu_fwd_kernel<T, F, V>), dim3(pass_blocks(p.n, V), p.samples), PASS_THREADS, 0,            \
+             (T *)y + r * f, in + 2 * r * f, p.n, f, p.mask)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
         r += p.n / f * p.samples;
@@ -261,8 +241,8 @@ static void glu_bwd(b2_queue *q, void *dgu, const void *dy, const void *gu, int 
     for (int64_t r = 0; r < rows && f > 0;) {
         const glu_part p = glu_part_at(q, r, rows, f, drop);
 #define LAUNCH(F, V)                                                                                         \
-    k_launch(q, (glu_bwd_kernel<T, F, V>), dim3(blocks(p.n, V), p.samples), THREADS, 0, out + 2 * r * f,     \
-             d + r * f, in + 2 * r * f, p.n, f, p.mask)
+    k_launch(q, (glu_bwd_kernel<T, F, V>), dim3(pass_blocks(p.n, V), p.samples), PASS_THREADS, 0,            \
+             out + 2 * r * f, d + r * f, in + 2 * r * f, p.n, f, p.mask)
         BY_FUNCTION(fn, fits, LAUNCH)
 #undef LAUNCH
         r += p.n / f * p.samples;
@@ -275,19 +255,19 @@ template <class T> static void cast(b2_queue *q, void *y, const float *x, int ro
     const bool drops = drop.p > 0.0f;
     const int samples = drops ? rows / drop.rows : 1;
     const int64_t n = (int64_t)(drops ? drop.rows : rows) * cols;
-    const drop_mask m = drops ? drop_mask_of(q, n, drop.p, drop.site) : drop_mask{NULL, 0, 0, 0, 0.0f};
+    const drop_mask m = drop_mask_of(q, n, drop.p, drop.site);
     if (k_fits<4>(to) && k_fits<4>(x) && (samples == 1 || n % 4 == 0))
-        k_launch(q, (cast_kernel<T, 4>), dim3(blocks(n, 4), samples), THREADS, 0, to, x, n, m);
+        k_launch(q, (cast_kernel<T, 4>), dim3(pass_blocks(n, 4), samples), PASS_THREADS, 0, to, x, n, m);
     else
-        k_launch(q, (cast_kernel<T, 1>), dim3(blocks(n, 1), samples), THREADS, 0, to, x, n, m);
+        k_launch(q, (cast_kernel<T, 1>), dim3(pass_blocks(n, 1), samples), PASS_THREADS, 0, to, x, n, m);
 }
 
 template <class T> static void add(b2_queue *q, float *y, const float *x, int64_t n)
 {
     if (k_fits<4>(y, x))
-        k_launch(q, add_kernel<4>, blocks(n, 4), THREADS, 0, y, x, n);
+        k_launch(q, add_kernel<4>, pass_blocks(n, 4), PASS_THREADS, 0, y, x, n);
     else
-        k_launch(q, add_kernel<1>, blocks(n, 1), THREADS, 0, y, x, n);
+        k_launch(q, add_kernel<1>, pass_blocks(n, 1), PASS_THREADS, 0, y, x, n);
 }
 
 template <class T> static void bias_grad_of(b2_queue *q, float *db, b2_in dy, int m, int n)

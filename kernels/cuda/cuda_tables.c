@@ -1,15 +1,6 @@
 /* The tables of the CUDA kernels; a line of kernels.def without a kernel fails at link. */
 #include "kernels/cuda/cuda_queue.h"
-
-#define KERNEL(name, args)                                                                                   \
-    void b2_cuda_f32_##name args;                                                                            \
-    void b2_cuda_bf16_##name args;
-#define WORKSPACE(name, args)                                                                                \
-    size_t b2_cuda_f32_##name args;                                                                          \
-    size_t b2_cuda_bf16_##name args;
-#include "kernels/kernels.def"
-#undef KERNEL
-#undef WORKSPACE
+#include "kernels/cuda/cuda_slots.h"
 
 void b2_cuda_tables(b2_kernels t[2])
 {

@@ -13,7 +13,7 @@ enum {
     /* of the gradients of A and B */
     SUM_WARPS = 16,
     SUM_COLS = 32,
-    SUM_AHEAD = 4 /* rows asked for at once */
+    SUM_AHEAD = 8 /* rows asked for at once */
 };
 
 /* Ranks rounded up to whole pieces: the length of a row of u or du in shared memory, zeros at its end. */
