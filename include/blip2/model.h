@@ -13,7 +13,7 @@ extern "C" {
 typedef enum blip2_dtype {
     BLIP2_DTYPE_FILE = 0, /* as the file holds it (f16 becomes f32) */
     BLIP2_DTYPE_F32 = 1,  /* nothing is rounded */
-    BLIP2_DTYPE_BF16 = 2, /* bf16 weights and inputs of linears; everything else f32 */
+    BLIP2_DTYPE_BF16 = 2, /* weights, and what linears, attention and activations read; sums are f32 */
     BLIP2_DTYPE_INT8 = 3, /* as BF16, with linears' weights in int8, a scale for each output row */
     BLIP2_DTYPE_INT4 = 4  /* in int4, a scale for 64 columns of a row; what has not whole groups stays wide */
 } blip2_dtype;
@@ -52,7 +52,7 @@ typedef struct blip2_model_info {
     size_t size;
     int64_t parameters;
     size_t weight_bytes;     /* mapped and copied */
-    blip2_dtype dtype;       /* of inputs of linears: F32 or BF16 */
+    blip2_dtype dtype;       /* of what linears, attention and activations read: F32 or BF16 */
     int image_size, queries; /* pixels a side; image tokens */
     int hidden, vocab;       /* of the language model */
     int vit_layers, qformer_layers, encoder_layers, decoder_layers;
