@@ -6,7 +6,8 @@ void b2_act(b2_queue *q, b2_tensor *y, const b2_tensor *x, b2_act_fn fn)
 {
     b2_op o;
     const bool ok = b2_same(y, x) && y->type == x->type && b2_dense(x) && b2_dense(y);
-    if (!b2_op_begin(&o, q, "act", ok, "y %dx%d, x %dx%d", y->rows, y->cols, x->rows, x->cols) ||
+    if (!b2_op_begin(&o, q, "act", ok, "y %dx%d %s, x %dx%d %s", y->rows, y->cols, b2_type_of(y), x->rows,
+                     x->cols, b2_type_of(x)) ||
         !b2_op_launch(&o))
         return;
     q->k[y->type]->act_fwd(q, y->p, x->p, b2_numel(x), fn);

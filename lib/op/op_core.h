@@ -30,6 +30,7 @@ static inline bool b2_is(const b2_tensor *t, int rows, int cols)
 static inline bool b2_same(const b2_tensor *a, const b2_tensor *b) { return b2_is(a, b->rows, b->cols); }
 static inline bool b2_dense(const b2_tensor *t) { return t->ld == t->cols || t->rows <= 1; }
 static inline bool b2_f32(const b2_tensor *t) { return t->type == B2_F32; }
+static inline const char *b2_type_of(const b2_tensor *t) { return b2_f32(t) ? "f32" : "bf16"; }
 static inline b2_in b2_in_of(const b2_tensor *x) { return (b2_in){x->p, x->ld, x->type}; }
 /* May a kernel of `type`'s table read this, or write it? */
 static inline bool b2_sum_or(const b2_tensor *t, b2_dtype type) { return b2_f32(t) || t->type == type; }

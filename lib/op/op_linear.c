@@ -29,8 +29,8 @@ void b2_gemm(b2_queue *q, b2_tensor *y, const b2_tensor *x, const b2_wblocks *w,
     const int m = x->rows, k = x->cols, n = b2_wblocks_out(w);
     const bool ok = blocks(r, w, k) && b2_is(y, m, n) && b2_dense(x) && b2_sum_or(y, x->type) &&
                     (b2_f32(y) || beta == 0.0f);
-    if (!b2_op_begin(&o, q, "gemm", ok, "y %dx%d = x %dx%d times w %dx%d", y->rows, y->cols, m, k, n,
-                     w->w[0]->cols))
+    if (!b2_op_begin(&o, q, "gemm", ok, "y %dx%d %s = x %dx%d %s times w %dx%d, beta %g", y->rows, y->cols,
+                     b2_type_of(y), m, k, b2_type_of(x), n, w->w[0]->cols, (double)beta))
         return;
     const b2_kernels *t = q->k[x->type];
     void *ws = b2_op_ws(&o, t->gemm_ws(m, n, k, q->threads));
@@ -48,8 +48,8 @@ void b2_gemm_dx(b2_queue *q, b2_tensor *dx, const b2_tensor *dy, const b2_wblock
     const int m = dy->rows, k = dx->cols, n = b2_wblocks_out(w);
     const bool ok = blocks(r, w, k) && b2_is(dy, m, n) && dx->rows == m && b2_sum_or(dx, q->act) &&
                     b2_sum_or(dy, q->act) && (b2_f32(dx) || beta == 0.0f);
-    if (!b2_op_begin(&o, q, "gemm_dx", ok, "dx %dx%d = dy %dx%d times w %dx%d", dx->rows, k, m, dy->cols, n,
-                     w->w[0]->cols))
+    if (!b2_op_begin(&o, q, "gemm_dx", ok, "dx %dx%d %s = dy %dx%d %s times w %dx%d, beta %g", dx->rows, k,
+                     b2_type_of(dx), m, dy->cols, b2_type_of(dy), n, w->w[0]->cols, (double)beta))
         return;
     const b2_kernels *t = q->k[q->act];
     void *ws = b2_op_ws(&o, t->gemm_dx_ws(m, n, k, q->threads));
